@@ -1,0 +1,343 @@
+// Package invoke is what one run of a user's handler or activity is given: its
+// context, its lazily begun transaction, and the sends that commit with its
+// outcome.
+package invoke
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/storage"
+)
+
+// Context is the context.Context of one run. It shows the engine's values, the
+// caller's deadline and its cancellation, and nothing else of the caller's
+// context, so that nothing works only because the owner happens to be local.
+//
+// Making one costs one allocation: the cancellation machinery comes into being
+// when Done is first called.
+type Context struct {
+	parent   context.Context // the caller's deadline and cancellation
+	lifetime context.Context // the runner's: ends at drain and at loss of ownership
+	info     *Info
+
+	mu    sync.Mutex
+	inner context.Context
+	stop  func()
+	ended bool
+	tx    *txState
+	sends Sends
+}
+
+// Info says what runs. It is shared by reference and not modified.
+type Info struct {
+	Address   crustertype.Address // entity; of an activity: workflow type and execution ID
+	Method    string
+	RequestID crustertype.RequestID
+	Attempt   int               // from 1
+	Lease     crustertype.Lease // of the shard; FenceToken
+	Execution crustertype.ExecutionRef
+	Up        *Context              // the run that awaits this one on this runner, or nil
+	Chain     []crustertype.Address // awaited callers that are not reachable through Up
+	Meta      crustertype.Meta      // trace
+
+	// Begin begins a transaction. nil: this run has none, and NoTx says why.
+	Begin func(context.Context) (storage.Tx, error)
+	NoTx  error
+	// Collect reports that sends are collected and commit with the outcome.
+	Collect bool
+}
+
+// Sends are requests and starts that commit with a run's outcome.
+type Sends struct {
+	Accepts []crustertype.Message
+	Starts  []crustertype.Execution
+	After   []func() // run after the commit: best-effort sends, wake-ups
+}
+
+type txState struct {
+	once  sync.Once
+	tx    storage.Tx
+	err   error
+	fault error // a transient error that a statement met
+}
+
+type key struct{}
+
+// New returns the context of one run. parent and lifetime must not be nil.
+func New(parent, lifetime context.Context, info *Info) *Context {
+	return &Context{parent: parent, lifetime: lifetime, info: info}
+}
+
+// From returns the run that s belongs to, or nil when s is outside of any.
+func From(s interface{ Value(any) any }) *Context {
+	if c, ok := s.(*Context); ok {
+		return c
+	}
+	c, _ := s.Value(key{}).(*Context)
+	return c
+}
+
+// Info returns what runs.
+func (c *Context) Info() *Info { return c.info }
+
+// Deadline returns the caller's deadline.
+func (c *Context) Deadline() (time.Time, bool) { return c.parent.Deadline() }
+
+// Done is closed when the caller gives up or the runner must stop the run.
+func (c *Context) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inner == nil {
+		inner, cancel := context.WithCancelCause(valueless{c.parent})
+		stop := context.AfterFunc(c.lifetime, func() { cancel(context.Cause(c.lifetime)) })
+		c.inner = inner
+		c.stop = func() { stop(); cancel(context.Canceled) }
+		if c.ended {
+			c.stop()
+		}
+	}
+	return c.inner.Done()
+}
+
+// Err returns why the run should stop, or nil.
+func (c *Context) Err() error {
+	c.mu.Lock()
+	inner, ended := c.inner, c.ended
+	c.mu.Unlock()
+	switch {
+	case inner != nil:
+		return inner.Err()
+	case ended:
+		return context.Canceled
+	case c.parent.Err() != nil:
+		return c.parent.Err()
+	}
+	return c.lifetime.Err()
+}
+
+// Value returns the engine's values only.
+func (c *Context) Value(k any) any {
+	switch k.(type) {
+	case key:
+		return c
+	case storage.TxKey:
+		return func() (storage.Tx, error) { return c.Tx() }
+	}
+	c.mu.Lock()
+	inner := c.inner
+	c.mu.Unlock()
+	if inner != nil {
+		return inner.Value(k) // package context's own key: lets derived contexts attach without a goroutine
+	}
+	return nil
+}
+
+// Interrupted reports whether the runner, not the caller, stops the run.
+func (c *Context) Interrupted() bool { return c.lifetime.Err() != nil }
+
+// End releases the context's resources. Derived contexts are cancelled.
+func (c *Context) End() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended = true
+	if c.stop != nil {
+		c.stop()
+	}
+}
+
+// Tx returns the run's transaction, beginning it at the first call.
+func (c *Context) Tx() (storage.Tx, error) {
+	if c.info.Begin == nil {
+		if c.info.NoTx != nil {
+			return nil, c.info.NoTx
+		}
+		return nil, crustertype.Errorf(crustertype.CodeInvalid,
+			"%s has no transaction: only persisted methods and activities have one; mark the method persisted", c.info.Method)
+	}
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return nil, crustertype.Errorf(crustertype.CodeTxDone, "%s has ended, and its transaction with it", c.info.Method)
+	}
+	if c.tx == nil {
+		c.tx = new(txState)
+	}
+	t := c.tx
+	c.mu.Unlock()
+	t.once.Do(func() {
+		if t.tx, t.err = c.info.Begin(c); t.err != nil {
+			c.fault(t.err)
+		}
+	})
+	return t.tx, t.err
+}
+
+// TxOpen reports whether the transaction has begun.
+func (c *Context) TxOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tx != nil && !c.ended
+}
+
+// SQL returns the transaction for user code. Its errors come from the methods,
+// an error to begin included.
+func (c *Context) SQL() storage.SQL { return sql{c} }
+
+// Fault returns the infrastructure error that the transaction met, or nil. The
+// run's own result then says nothing about the user's code.
+func (c *Context) Fault() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tx == nil {
+		return nil
+	}
+	return c.tx.fault
+}
+
+func (c *Context) fault(err error) error {
+	if storage.IsTransient(err) {
+		c.mu.Lock()
+		if c.tx != nil && c.tx.fault == nil {
+			c.tx.fault = err
+		}
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// Collect adds sends to the run's commit. It reports false when the run does
+// not collect, or has ended: then the caller sends by itself.
+func (c *Context) Collect(s Sends) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.info.Collect || c.ended {
+		return false
+	}
+	c.sends.Accepts = append(c.sends.Accepts, s.Accepts...)
+	c.sends.Starts = append(c.sends.Starts, s.Starts...)
+	c.sends.After = append(c.sends.After, s.After...)
+	return true
+}
+
+// Sends returns what was collected.
+func (c *Context) Sends() Sends {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sends
+}
+
+// Commit commits unit in the run's transaction. It reports false when none has
+// begun: then the caller commits the unit by itself.
+func (c *Context) Commit(ctx context.Context, unit storage.Unit) (storage.Result, bool, error) {
+	c.mu.Lock()
+	t := c.tx
+	c.mu.Unlock()
+	if t == nil || t.tx == nil {
+		return storage.Result{}, false, nil
+	}
+	res, err := t.tx.Commit(ctx, unit)
+	return res, true, err
+}
+
+// Rollback undoes the run's transaction, if it has begun.
+func (c *Context) Rollback(ctx context.Context) error {
+	c.mu.Lock()
+	t := c.tx
+	c.mu.Unlock()
+	if t == nil || t.tx == nil {
+		return nil
+	}
+	return t.tx.Rollback(ctx)
+}
+
+// Awaits reports whether a is the run itself or one that, directly or not,
+// awaits it.
+func (c *Context) Awaits(a crustertype.Address) bool {
+	for up := c; up != nil; up = up.info.Up {
+		if up.info.Address == a {
+			return true
+		}
+		for _, b := range up.info.Chain {
+			if b == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Callers returns the addresses that await this run, and the run's own as the
+// last, at most MaxChain: the newest ones.
+func (c *Context) Callers() []crustertype.Address {
+	var back []crustertype.Address // innermost first
+	for up := c; up != nil && len(back) < crustertype.MaxChain; up = up.info.Up {
+		back = append(back, up.info.Address)
+		for i := len(up.info.Chain) - 1; i >= 0 && len(back) < crustertype.MaxChain; i-- {
+			back = append(back, up.info.Chain[i])
+		}
+	}
+	for i, j := 0, len(back)-1; i < j; i, j = i+1, j-1 {
+		back[i], back[j] = back[j], back[i]
+	}
+	return back
+}
+
+type sql struct{ c *Context }
+
+func (s sql) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	tx, err := s.c.Tx()
+	if err != nil {
+		return 0, err
+	}
+	n, err := tx.Exec(ctx, query, args...)
+	return n, s.c.fault(err)
+}
+
+func (s sql) Query(ctx context.Context, query string, args ...any) (storage.Rows, error) {
+	tx, err := s.c.Tx()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, query, args...)
+	return rows, s.c.fault(err)
+}
+
+func (s sql) QueryRow(ctx context.Context, query string, args ...any) storage.Row {
+	tx, err := s.c.Tx()
+	if err != nil {
+		return row{err: err}
+	}
+	return row{c: s.c, Row: tx.QueryRow(ctx, query, args...)}
+}
+
+type row struct {
+	storage.Row
+	c   *Context
+	err error
+}
+
+func (r row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	err := r.Row.Scan(dest...)
+	if errors.Is(err, storage.ErrNoRows) {
+		return err
+	}
+	return r.c.fault(err)
+}
+
+// valueless keeps deadline and cancellation of a context and hides its values.
+type valueless struct{ context.Context }
+
+func (valueless) Value(any) any { return nil }
+
+// AfterFunc lets package context attach a child without a goroutine.
+func (v valueless) AfterFunc(f func()) func() bool { return context.AfterFunc(v.Context, f) }
