@@ -22,14 +22,17 @@ import (
 type Context struct {
 	parent   context.Context // the caller's deadline and cancellation
 	lifetime context.Context // the runner's: ends at drain and at loss of ownership
-	info     *Info
+	addr     crustertype.Address
+	method   string
+	up       *Context
+	info     *Info // nil for a light context
 
 	mu    sync.Mutex
+	ended bool
 	inner context.Context
 	stop  func()
-	ended bool
 	tx    *txState
-	sends Sends
+	sends *Sends
 }
 
 // Info says what runs. It is shared by reference and not modified.
@@ -69,7 +72,13 @@ type key struct{}
 
 // New returns the context of one run. parent and lifetime must not be nil.
 func New(parent, lifetime context.Context, info *Info) *Context {
-	return &Context{parent: parent, lifetime: lifetime, info: info}
+	return &Context{parent: parent, lifetime: lifetime, addr: info.Address, method: info.Method, up: info.Up, info: info}
+}
+
+// NewLight returns the context of a best-effort run: it has no transaction and
+// no request ID, and collects sends.
+func NewLight(parent, lifetime context.Context, a crustertype.Address, method string, up *Context) *Context {
+	return &Context{parent: parent, lifetime: lifetime, addr: a, method: method, up: up}
 }
 
 // From returns the run that s belongs to, or nil when s is outside of any.
@@ -82,7 +91,15 @@ func From(s interface{ Value(any) any }) *Context {
 }
 
 // Info returns what runs.
-func (c *Context) Info() *Info { return c.info }
+func (c *Context) Info() *Info {
+	if c.info != nil {
+		return c.info
+	}
+	return &Info{Address: c.addr, Method: c.method, Attempt: 1, Up: c.up, Collect: true}
+}
+
+// Address returns the entity or execution that runs.
+func (c *Context) Address() crustertype.Address { return c.addr }
 
 // Deadline returns the caller's deadline.
 func (c *Context) Deadline() (time.Time, bool) { return c.parent.Deadline() }
@@ -154,17 +171,17 @@ func (c *Context) End() {
 
 // Tx returns the run's transaction, beginning it at the first call.
 func (c *Context) Tx() (storage.Tx, error) {
-	if c.info.Begin == nil {
-		if c.info.NoTx != nil {
+	if c.info == nil || c.info.Begin == nil {
+		if c.info != nil && c.info.NoTx != nil {
 			return nil, c.info.NoTx
 		}
 		return nil, crustertype.Errorf(crustertype.CodeInvalid,
-			"%s has no transaction: only persisted methods and activities have one; mark the method persisted", c.info.Method)
+			"%s has no transaction: only persisted methods and activities have one; mark the method persisted", c.method)
 	}
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
-		return nil, crustertype.Errorf(crustertype.CodeTxDone, "%s has ended, and its transaction with it", c.info.Method)
+		return nil, crustertype.Errorf(crustertype.CodeTxDone, "%s has ended, and its transaction with it", c.method)
 	}
 	if c.tx == nil {
 		c.tx = new(txState)
@@ -217,8 +234,11 @@ func (c *Context) fault(err error) error {
 func (c *Context) Collect(s Sends) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.info.Collect || c.ended {
+	if c.ended || (c.info != nil && !c.info.Collect) {
 		return false
+	}
+	if c.sends == nil {
+		c.sends = new(Sends)
 	}
 	c.sends.Accepts = append(c.sends.Accepts, s.Accepts...)
 	c.sends.Starts = append(c.sends.Starts, s.Starts...)
@@ -230,7 +250,10 @@ func (c *Context) Collect(s Sends) bool {
 func (c *Context) Sends() Sends {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sends
+	if c.sends == nil {
+		return Sends{}
+	}
+	return *c.sends
 }
 
 // Commit commits unit in the run's transaction. It reports false when none has
@@ -260,11 +283,11 @@ func (c *Context) Rollback(ctx context.Context) error {
 // Awaits reports whether a is the run itself or one that, directly or not,
 // awaits it.
 func (c *Context) Awaits(a crustertype.Address) bool {
-	for up := c; up != nil; up = up.info.Up {
-		if up.info.Address == a {
+	for up := c; up != nil; up = up.up {
+		if up.addr == a {
 			return true
 		}
-		for _, b := range up.info.Chain {
+		for _, b := range up.chain() {
 			if b == a {
 				return true
 			}
@@ -277,16 +300,24 @@ func (c *Context) Awaits(a crustertype.Address) bool {
 // last, at most MaxChain: the newest ones.
 func (c *Context) Callers() []crustertype.Address {
 	var back []crustertype.Address // innermost first
-	for up := c; up != nil && len(back) < crustertype.MaxChain; up = up.info.Up {
-		back = append(back, up.info.Address)
-		for i := len(up.info.Chain) - 1; i >= 0 && len(back) < crustertype.MaxChain; i-- {
-			back = append(back, up.info.Chain[i])
+	for up := c; up != nil && len(back) < crustertype.MaxChain; up = up.up {
+		back = append(back, up.addr)
+		chain := up.chain()
+		for i := len(chain) - 1; i >= 0 && len(back) < crustertype.MaxChain; i-- {
+			back = append(back, chain[i])
 		}
 	}
 	for i, j := 0, len(back)-1; i < j; i, j = i+1, j-1 {
 		back[i], back[j] = back[j], back[i]
 	}
 	return back
+}
+
+func (c *Context) chain() []crustertype.Address {
+	if c.info == nil {
+		return nil
+	}
+	return c.info.Chain
 }
 
 type sql struct{ c *Context }
