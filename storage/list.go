@@ -66,8 +66,9 @@ type Admin interface {
 	// RetryExecution makes a parked or dead execution running again, in the same
 	// run with its journal and with Attempts 0, or opens the next run, with an
 	// empty journal and no outcome, cancel or wake-up time, of a failed,
-	// cancelled or terminated one. It returns the execution as it then is.
-	// ErrNotFound when there is none, ErrConflict when its status is another.
+	// cancelled or terminated one. It returns the execution as it then is, with
+	// its input. ErrNotFound when there is none or only a tombstone of it,
+	// ErrConflict when its status is another.
 	RetryExecution(ctx context.Context, ref crustertype.ExecutionRef, at time.Time) (crustertype.Execution, error)
 
 	// Purge removes finished items and dead runners, at most p.Limit items, and
@@ -81,7 +82,7 @@ type Admin interface {
 type Purge struct {
 	// Before: finished earlier than this loses payloads and steps. An item with
 	// a key keeps a tombstone (ID, state, digest, and its outcome when it is
-	// small: at most 1 KiB); others are deleted.
+	// small: at most 1 KiB as EncodeOutcome writes it); others are deleted.
 	Before time.Time
 	// KeysBefore: tombstones finished earlier than this are deleted. Zero: kept.
 	KeysBefore time.Time

@@ -10,6 +10,11 @@ import (
 // A Store is one database. All methods may be called concurrently, and honour
 // the context: when it ends they return its error, and a write may or may not
 // have happened.
+//
+// Times are kept to the microsecond; finer parts are cut off, also before two
+// times are compared. A nil and an empty slice, map or outcome read back alike.
+// Strings are ordered by their bytes. What a caller passes in or gets back
+// shares no memory with the store. A limit of 0 is 1000.
 type Store interface {
 	Writer
 	Reader
@@ -108,11 +113,13 @@ type Outbox interface {
 
 // Unit is the smallest thing that commits or fails as a whole. Within a unit,
 // and within a commit, the fields apply in the order in which they are
-// declared.
+// declared: all accepts of a commit, unit by unit, before all starts, and so
+// on.
 type Unit struct {
 	// Leases are the shards that the unit relies on owning. All must be
 	// current when the transaction commits: same shard, epoch, token and owner.
-	// Empty for sends by somebody who owns nothing.
+	// A lease of owner 0 is never current. Empty for sends by somebody who owns
+	// nothing.
 	Leases []crustertype.Lease
 
 	Accepts  []crustertype.Message   // insert; see AcceptResult
@@ -126,7 +133,8 @@ type Unit struct {
 
 	// Schedules are inserted (Version 1) or replaced where the stored version
 	// is one less. A row that already equals the write is left alone; any other
-	// stale write is a *UnitError wrapping ErrConflict.
+	// stale write is a *UnitError wrapping ErrConflict. A writer waits for the
+	// answer to one version before it writes the next.
 	Schedules []crustertype.Schedule
 }
 
@@ -158,15 +166,17 @@ type Finish struct {
 //
 // A row that is not done may be replaced by another one of the same kind, name
 // and digest. A done row never changes: writing an equal one (same Seq and
-// outcome) succeeds, another one is a *UnitError wrapping ErrConflict. The
-// execution must exist.
+// outcome) succeeds, and so does, without effect, writing one that is not done,
+// of the same kind, name and digest: it is an earlier write that is sent again.
+// Another one is a *UnitError wrapping ErrConflict. The execution must exist,
+// or it is a *UnitError wrapping ErrNotFound.
 type StepWrite struct {
 	crustertype.ExecutionRef
 	Step crustertype.Step
 }
 
 // Update replaces the state of an execution's run. It changes nothing when the
-// stored run is another one, or is final already.
+// stored run is another one, or is final already, or there is no execution.
 type Update struct {
 	crustertype.ExecutionRef
 	Run        int
@@ -179,7 +189,7 @@ type Update struct {
 }
 
 // Cancel asks an execution to cancel. The first request wins; it changes
-// nothing on a final execution.
+// nothing on a final execution, or when there is none.
 type Cancel struct {
 	crustertype.ExecutionRef
 	Reason string
@@ -224,10 +234,10 @@ type Reader interface {
 	Steps(ctx context.Context, ref crustertype.ExecutionRef, run int) ([]crustertype.Step, error)
 
 	// Pending returns pending messages that are due at q.Now, at most q.Limit,
-	// ordered by (Seq, ID): first those that no owner has adopted (Seq 0), so
-	// they are found whatever the cursor says: unadopted ones are returned only
-	// when q.Unadopted is set, adopted ones only when it is not. Its cost depends
-	// on pending work, never on history.
+	// ordered by (Seq, ID). With q.Unadopted it returns those that no owner has
+	// adopted (Seq 0), whatever the cursor says: adopting them is what gets the
+	// reader on. Without, it returns the others, from behind the cursor. Its
+	// cost depends on pending work, never on history.
 	Pending(ctx context.Context, q PendingQuery) ([]crustertype.Message, error)
 
 	// Runnable returns executions with StatusRunning, without Input, ordered by
@@ -238,8 +248,9 @@ type Reader interface {
 	// Timers returns what becomes due in (q.After, q.Until], ordered by time:
 	// pending messages by DeliverAt and suspended executions by WakeAt. A
 	// suspended execution with a cancel request that it may not have seen is due
-	// at the request's time. At most q.Limit; and the cursor of the next page,
-	// "" when there is none.
+	// at the request's time too, so it may be listed twice; a store may leave
+	// the request out only when the journal of the run has a StepCancel row. At
+	// most q.Limit; and the cursor of the next page, "" when there is none.
 	Timers(ctx context.Context, q TimerQuery) ([]Timer, Cursor, error)
 
 	// Schedule returns the state of one cron or singleton, or ErrNotFound.
@@ -254,8 +265,8 @@ type PendingQuery struct {
 	Shards    []crustertype.Shard // nil: all
 	Address   crustertype.Address // zero: all of the shards
 	Unadopted bool
-	AfterSeq  int64                 // continue behind this pair
-	AfterID   crustertype.RequestID // of the last message seen
+	AfterSeq  int64                 // continue behind this pair of the last
+	AfterID   crustertype.RequestID // message seen; not with Unadopted
 	Now       time.Time
 	Limit     int
 }
@@ -317,8 +328,9 @@ type Ownership interface {
 	TakeOver(ctx context.Context, t TakeOver) ([]crustertype.Lease, error)
 
 	// HandOver gives shards away: leases are the caller's current ones, to the
-	// next owner. It fails with a *FencedError naming those that are not
-	// current; then nothing has changed. It returns the new owner's leases.
+	// next owner (0: nobody), each with epoch plus one and a new token. It fails
+	// with a *FencedError naming those that are not current; then nothing has
+	// changed. It returns the new owner's leases.
 	HandOver(ctx context.Context, leases []crustertype.Lease, to crustertype.Incarnation) ([]crustertype.Lease, error)
 }
 
