@@ -246,6 +246,13 @@ func (c *Context) Collect(s Sends) bool {
 	return true
 }
 
+// Collected reports whether the run has collected sends.
+func (c *Context) Collected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sends != nil
+}
+
 // Sends returns what was collected.
 func (c *Context) Sends() Sends {
 	c.mu.Lock()

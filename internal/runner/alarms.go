@@ -1,0 +1,132 @@
+package runner
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cruster-go/cruster/storage"
+)
+
+// alarms wakes what storage has scheduled: messages with a delivery time and
+// suspended executions. Memory holds the next due time alone, however many
+// timers there are; a fire reads all that is due in pages.
+type alarms struct {
+	r *Runner
+
+	mu   sync.Mutex
+	next time.Time // zero: nothing is known to be scheduled
+	poke chan struct{}
+}
+
+// coalesce is how long a fire waits for others that are due at about the same
+// time.
+const coalesce = 2 * time.Millisecond
+
+func newAlarms(r *Runner) *alarms { return &alarms{r: r, poke: make(chan struct{}, 1)} }
+
+// at tells that something has been scheduled for t.
+func (a *alarms) at(t time.Time) {
+	a.mu.Lock()
+	earlier := a.next.IsZero() || t.Before(a.next)
+	if earlier {
+		a.next = t
+	}
+	a.mu.Unlock()
+	if earlier {
+		select {
+		case a.poke <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// WakeAt makes the runner fire what storage has scheduled for t when t comes.
+func (r *Runner) WakeAt(t time.Time) { r.alarms.at(t) }
+
+func (a *alarms) run(ctx context.Context) {
+	timer := time.NewTimer(0) // what became due while nobody was up
+	defer timer.Stop()
+	for {
+		select {
+		case <-a.poke:
+			a.mu.Lock()
+			next := a.next
+			a.mu.Unlock()
+			timer.Reset(time.Until(next) + coalesce)
+			continue
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		wait, err := a.fire(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			a.r.cfg.Logger.WarnContext(ctx, "timers cannot be read, trying again", "error", err)
+			wait = time.Second
+		}
+		if wait > 0 {
+			timer.Reset(wait)
+		}
+	}
+}
+
+// fire wakes what is due and returns how long it is until the next, 0 when
+// nothing is scheduled.
+func (a *alarms) fire(ctx context.Context) (time.Duration, error) {
+	a.mu.Lock()
+	a.next = time.Time{} // from here on at() compares with nothing
+	a.mu.Unlock()
+	now := time.Now()
+	q := storage.TimerQuery{Shards: a.r.shards(), Until: now, Limit: pageSize}
+	messages := false
+	for {
+		due, cursor, err := a.r.cfg.Store.Timers(ctx, q)
+		if err != nil {
+			return 0, err
+		}
+		for _, t := range due {
+			if !t.Message.IsZero() {
+				messages = true
+			} else if a.r.cfg.Wake != nil {
+				a.r.cfg.Wake(t.Execution)
+			}
+		}
+		if cursor == "" {
+			break
+		}
+		q.Cursor = cursor
+	}
+	if messages {
+		a.r.NudgeAdopt()
+	}
+	next, _, err := a.r.cfg.Store.Timers(ctx, storage.TimerQuery{Shards: q.Shards, After: now, Until: now.AddDate(1000, 0, 0), Limit: 1})
+	if err != nil {
+		return 0, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(next) > 0 && (a.next.IsZero() || next[0].At.Before(a.next)) {
+		a.next = next[0].At
+	}
+	if a.next.IsZero() {
+		return 0, nil
+	}
+	return max(time.Until(a.next)+coalesce, time.Nanosecond), nil
+}
+
+// after calls f on a goroutine of the runner after d, or never when the runner
+// stops before.
+func (r *Runner) after(d time.Duration, f func()) {
+	if d <= 0 {
+		f()
+		return
+	}
+	r.pool.spawn(func() {
+		if sleep(r.life, d) == nil {
+			f()
+		}
+	})
+}

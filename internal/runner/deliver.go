@@ -1,0 +1,392 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/invoke"
+	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/storage"
+)
+
+// durableState is what an entity holds while persisted requests of it are in
+// memory or waiting in storage.
+type durableState struct {
+	count     int           // admitted and not finished
+	unsettled int           // outcomes on their way into storage
+	settled   chan struct{} // closed when unsettled falls to 0; nil when nobody waits
+	backlog   bool          // storage holds more than memory does
+	gen       int           // counts messages that were left in storage
+	feeding   bool
+}
+
+// delivery is one persisted request in its entity's mailbox.
+type delivery struct {
+	mailbox.Entry
+	act *Activation
+	msg crustertype.Message
+
+	// recovered: an earlier owner may have run the request, so the next
+	// delivery is counted durably first.
+	recovered bool
+}
+
+// admit brings a durable message to its entity, or leaves it in storage when
+// the entity holds enough.
+func (r *Runner) admit(m *crustertype.Message) {
+	t := r.types[m.Address.Type]
+	if t == nil || t.Methods[m.Method] == nil {
+		r.cfg.Logger.Warn("message stays pending: its method is not registered here", "type", m.Address.Type, "method", m.Method)
+		return
+	}
+	act, err := t.Activate(m.Address.ID)
+	if err != nil {
+		return // shutting down: the next owner finds it in storage
+	}
+	act.mu.Lock()
+	if m.Seq <= act.admitted { // a feed has found it first
+		act.mu.Unlock()
+		return
+	}
+	d := act.durable
+	if d == nil {
+		d = new(durableState)
+		act.durable = d
+	}
+	if d.backlog || d.count >= t.Options.DurableRoom() {
+		d.backlog = true
+		d.gen++
+		act.mu.Unlock()
+		return
+	}
+	r.enqueueLocked(act, d, m)
+	act.mu.Unlock()
+}
+
+// enqueueLocked puts a message into the mailbox. act.mu is held.
+func (r *Runner) enqueueLocked(act *Activation, d *durableState, m *crustertype.Message) {
+	lease, _ := r.Lease(m.Shard)
+	d.count++
+	act.admitted = m.Seq
+	dl := &delivery{act: act, msg: *m, recovered: m.Seq>>seqBits != lease.Epoch}
+	dl.Entry.Job, dl.Durable = dl, true
+	if err := act.Push(&dl.Entry, &act.typ.Options, r.pool.spawn); err != nil {
+		d.count--
+		if d.count == 0 && !d.backlog {
+			act.durable = nil
+		}
+	}
+}
+
+// Abandon is called for a delivery that waits when its entity is closed. Storage
+// still has the message.
+func (d *delivery) Abandon(error) {}
+
+// Run delivers the request. It runs with the entity's turn.
+func (d *delivery) Run() {
+	act, r := d.act, d.act.typ.r
+	lease, ok := r.Lease(d.msg.Shard)
+	if !ok || r.life.Err() != nil && !d.msg.Uninterrupted || r.hard.Err() != nil {
+		r.release(act)
+		return
+	}
+	m := act.typ.Methods[d.msg.Method]
+	if d.recovered && !d.mark(r, lease) {
+		return
+	}
+	attempt := d.msg.Attempts + 1
+	ictx, cancel := d.context(r, m, lease, attempt)
+	defer cancel()
+	out, err, panicked := d.invoke(r, m, ictx)
+	fault := ictx.Fault()
+	if fault == nil && storage.IsTransient(err) {
+		fault = err
+	}
+	switch {
+	case err != nil && ictx.Interrupted():
+		d.rollback(r, ictx)
+		r.release(act) // the next owner runs it again; this delivery is not counted
+	case fault != nil || panicked:
+		d.rollback(r, ictx)
+		if fault == nil {
+			fault = err
+		}
+		d.redeliver(r, lease, fault, r.cfg.Redelivery.Delay(attempt, rand.Float64))
+	case err != nil && attempt <= m.Retries && !isPermanent(err):
+		d.rollback(r, ictx)
+		d.redeliver(r, lease, err, m.Backoff.Delay(attempt, rand.Float64))
+	case err != nil:
+		d.rollback(r, ictx)
+		d.settle(r, ictx, lease, storage.Unit{}, crustertype.Outcome{Failure: r.cfg.Encode(err)}, attempt)
+	default:
+		d.succeed(r, ictx, lease, out, attempt)
+	}
+}
+
+func isPermanent(err error) bool {
+	var e *crustertype.Error
+	return errors.As(err, &e) && e.Permanent
+}
+
+// mark counts the delivery before it begins. It reports false when the request
+// is not to be run now.
+func (d *delivery) mark(r *Runner, lease crustertype.Lease) bool {
+	if d.msg.Attempts >= r.cfg.MaxDeliveries {
+		d.kill(r, lease, fmt.Errorf("%d deliveries ended without an outcome: the process died each time", d.msg.Attempts))
+		return false
+	}
+	n := d.msg.Attempts + 1
+	_, err := r.Commit.Do(r.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: n}}})
+	if err != nil {
+		r.release(d.act)
+		return false
+	}
+	d.recovered = false
+	d.msg.Attempts = n - 1 // the attempt that begins now counts itself
+	return true
+}
+
+func (d *delivery) context(r *Runner, m *Method, lease crustertype.Lease, attempt int) (*invoke.Context, func()) {
+	parent, cancel := r.hard, context.CancelFunc(func() {})
+	if m.Timeout > 0 {
+		parent, cancel = context.WithTimeoutCause(r.hard, m.Timeout, crustertype.ErrTimeout)
+	}
+	life := r.life
+	if d.msg.Uninterrupted {
+		life = r.hard
+	}
+	meta, err := crustertype.DecodeMeta(d.msg.Meta)
+	if err != nil {
+		r.cfg.Logger.Warn("message has unreadable metadata, it is run without", "request", d.msg.ID.String(), "error", err)
+	}
+	ictx := invoke.New(parent, life, &invoke.Info{
+		Address: d.msg.Address, Method: m.Name, RequestID: d.msg.ID, Attempt: attempt, Lease: lease,
+		Chain: meta.Chain, Meta: meta, Collect: true,
+		Begin: func(ctx context.Context) (storage.Tx, error) {
+			if err := d.act.waitSettled(ctx); err != nil {
+				return nil, err
+			}
+			return r.cfg.Store.Begin(ctx)
+		},
+	})
+	return ictx, func() { ictx.End(); cancel() }
+}
+
+// waitSettled waits until the entity's earlier outcomes are durable.
+func (a *Activation) waitSettled(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		d := a.durable
+		if d == nil || d.unsettled == 0 {
+			a.mu.Unlock()
+			return nil
+		}
+		if d.settled == nil {
+			d.settled = make(chan struct{})
+		}
+		ch := d.settled
+		a.mu.Unlock()
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (d *delivery) invoke(r *Runner, m *Method, ictx *invoke.Context) (out any, err error, panicked bool) {
+	cd, err := r.cfg.Lookup(d.msg.Codec)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeEncoding, "%w", err), false
+	}
+	in, err := m.Decode(cd, d.msg.Payload)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", m.Name, err), false
+	}
+	panicked = true
+	defer func() {
+		if !panicked {
+			return
+		}
+		if p := recover(); p != nil {
+			err = PanicError(p)
+		} else { // runtime.Goexit: the worker ends, the turn goes on
+			err = crustertype.Errorf(crustertype.CodePanic, "the handler called runtime.Goexit")
+			d.rollback(r, ictx)
+			if lease, ok := r.Lease(d.msg.Shard); ok {
+				d.redeliver(r, lease, err, r.cfg.Redelivery.Delay(d.msg.Attempts+1, rand.Float64))
+			}
+		}
+	}()
+	out, err = m.Invoke(ictx, in)
+	panicked = false
+	return out, err, false
+}
+
+// PanicError turns a recovered value into an error with its stack.
+func PanicError(p any) error {
+	e := crustertype.Errorf(crustertype.CodePanic, "panic: %v\n%s", p, debug.Stack())
+	if cause, ok := p.(error); ok {
+		e.WithCause(cause)
+	}
+	return e
+}
+
+func (d *delivery) rollback(r *Runner, ictx *invoke.Context) {
+	if err := ictx.Rollback(r.hard); err != nil {
+		r.cfg.Logger.Debug("rollback", "request", d.msg.ID.String(), "error", err)
+	}
+}
+
+// succeed commits a result.
+func (d *delivery) succeed(r *Runner, ictx *invoke.Context, lease crustertype.Lease, out any, attempt int) {
+	payload, err := r.cfg.Codec.Marshal(out)
+	switch {
+	case err != nil:
+		err = crustertype.Errorf(crustertype.CodeEncoding, "encode the reply of %s: %w", d.msg.Method, err)
+	case len(payload) > r.cfg.MaxPayload:
+		err = crustertype.Errorf(crustertype.CodeTooLarge, "the reply of %s has %d bytes: at most %d are allowed", d.msg.Method, len(payload), r.cfg.MaxPayload)
+	}
+	if err != nil {
+		d.rollback(r, ictx)
+		d.settle(r, ictx, lease, storage.Unit{}, crustertype.Outcome{Failure: r.cfg.Encode(err)}, attempt)
+		return
+	}
+	sends := ictx.Sends()
+	unit := storage.Unit{Accepts: sends.Accepts, Starts: sends.Starts}
+	d.settle(r, ictx, lease, unit, crustertype.Outcome{Codec: r.cfg.Codec.Name(), Payload: payload}, attempt)
+}
+
+// settle writes an outcome, in the handler's transaction if it has one.
+func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lease, unit storage.Unit, out crustertype.Outcome, attempt int) {
+	unit.Leases = addLease(unit.Leases, lease)
+	unit.Finishes = []storage.Finish{{ID: d.msg.ID, State: crustertype.MessageDone, Attempts: attempt, Outcome: out, At: time.Now()}}
+	var after []func()
+	if out.Failure == nil {
+		after = ictx.Sends().After
+	}
+	done := func(res storage.Result, err error) {
+		if err != nil {
+			d.unsettled(r, lease, err, attempt)
+			return
+		}
+		r.waiters.resolve(d.msg.ID, reply{outcome: out})
+		r.Admit(unit.Accepts, res.Accepts)
+		for _, f := range after {
+			f()
+		}
+		r.finished(d.act, true)
+	}
+	if out.Failure == nil && ictx.TxOpen() {
+		// This commit does not go through the lane, so its sends cannot be given
+		// their place in the order here: they are adopted after it.
+		res, _, err := ictx.Commit(r.hard, unit)
+		d.act.addUnsettled(1)
+		done(res, err)
+		return
+	}
+	d.act.addUnsettled(1)
+	r.order(&unit, func() { r.Commit.Submit(unit, done) })
+}
+
+// unsettled handles an outcome that was not written.
+func (d *delivery) unsettled(r *Runner, lease crustertype.Lease, err error, attempt int) {
+	d.act.addUnsettled(-1)
+	now, ok := r.Lease(lease.Shard)
+	if r.hard.Err() != nil || !ok {
+		r.release(d.act)
+		return
+	}
+	if errors.Is(err, storage.ErrFenced) && now == lease {
+		// Another shard that the unit relied on was lost: run again, the sends
+		// then go without its lease.
+		r.pool.spawn(func() { d.redeliver(r, lease, err, 0) })
+		return
+	}
+	r.pool.spawn(func() { d.redeliver(r, lease, err, r.cfg.Redelivery.Delay(attempt, rand.Float64)) })
+}
+
+// redeliver runs the request again after a pause, before all later ones of its
+// entity, or gives it up.
+func (d *delivery) redeliver(r *Runner, lease crustertype.Lease, cause error, pause time.Duration) {
+	d.msg.Attempts++
+	if d.msg.Attempts >= r.cfg.MaxDeliveries && !d.userRetry(cause) {
+		d.kill(r, lease, cause)
+		return
+	}
+	r.cfg.Logger.Warn("handler is run again", "type", d.msg.Address.Type, "method", d.msg.Method, "request", d.msg.ID.String(),
+		"attempt", d.msg.Attempts, "pause", pause, "error", cause)
+	d.act.Pause()
+	r.Commit.Submit(storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: d.msg.Attempts}}}, func(storage.Result, error) {})
+	err := d.act.PushFront(&d.Entry, &d.act.typ.Options, r.pool.spawn)
+	if err != nil {
+		r.release(d.act)
+		return
+	}
+	r.after(pause, func() { d.act.Resume(&d.act.typ.Options, r.pool.spawn) })
+}
+
+func (d *delivery) userRetry(cause error) bool {
+	m := d.act.typ.Methods[d.msg.Method]
+	return crustertype.CodeOf(cause) != crustertype.CodePanic && !storage.IsTransient(cause) && m.Retries >= d.msg.Attempts
+}
+
+// kill makes the request a dead letter.
+func (d *delivery) kill(r *Runner, lease crustertype.Lease, cause error) {
+	out := crustertype.Outcome{Failure: r.cfg.Encode(cause)}
+	r.cfg.Logger.Error("request is dead-lettered", "type", d.msg.Address.Type, "method", d.msg.Method, "request", d.msg.ID.String(),
+		"attempts", d.msg.Attempts, "error", cause)
+	d.act.addUnsettled(1)
+	r.Commit.Submit(storage.Unit{Leases: []crustertype.Lease{lease}, Finishes: []storage.Finish{{
+		ID: d.msg.ID, State: crustertype.MessageDead, Attempts: d.msg.Attempts, Outcome: out, At: time.Now(),
+	}}}, func(_ storage.Result, err error) {
+		if err == nil {
+			r.waiters.resolve(d.msg.ID, reply{err: deadLetter(out)})
+		}
+		r.finished(d.act, true)
+	})
+}
+
+func (a *Activation) addUnsettled(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.durable
+	if d == nil {
+		return
+	}
+	d.unsettled += n
+	if d.unsettled == 0 && d.settled != nil {
+		close(d.settled)
+		d.settled = nil
+	}
+}
+
+// release forgets a request that stays pending in storage.
+func (r *Runner) release(a *Activation) { r.finished(a, false) }
+
+// finished takes a request out of the entity's account and feeds in more when
+// storage holds more.
+func (r *Runner) finished(a *Activation, settled bool) {
+	if settled {
+		a.addUnsettled(-1)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.durable
+	if d == nil {
+		return
+	}
+	d.count--
+	switch {
+	case d.backlog && !d.feeding && d.count <= a.typ.Options.DurableRoom()/2:
+		d.feeding = true
+		r.pool.spawn(func() { r.feed(a) })
+	case d.count == 0 && !d.backlog && !d.feeding && d.unsettled == 0:
+		a.durable = nil
+	}
+}

@@ -1,0 +1,167 @@
+package runner
+
+import (
+	"context"
+	"hash/maphash"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/cruster-go/cruster/codec"
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/scheduler"
+)
+
+// Method is one dispatchable method of an entity type. It is not modified after
+// registration.
+type Method struct {
+	Name      string
+	Persisted bool
+	Protected bool // callable from inside handlers and workflows only
+	Stream    bool
+	Retries   int              // user errors that are tried again
+	Backoff   scheduler.Policy // between tries
+	Timeout   time.Duration    // of one try; 0: none
+
+	// Decode makes the request value from a payload.
+	Decode func(c codec.Codec, payload []byte) (any, error)
+	// Invoke runs the method. Unary methods only.
+	Invoke func(ctx context.Context, in any) (any, error)
+	// Iterate runs the method. Streams only.
+	Iterate func(ctx context.Context, in any) iter.Seq2[any, error]
+}
+
+// EntityType is one registered entity type with its live entities.
+type EntityType struct {
+	Name    string
+	Group   string // shard group
+	Options mailbox.Options
+	Idle    time.Duration // an entity unused for so long is evicted; at most twice as long
+	Methods map[string]*Method
+	Impl    any
+
+	r       *Runner
+	stripes [stripeCount]stripe
+}
+
+const stripeCount = 64
+
+var hashSeed = maphash.MakeSeed()
+
+type stripe struct {
+	mu     sync.Mutex
+	closed error // why no entity can be activated now
+	live   map[string]*Activation
+	_      [32]byte // keep neighbours off the cache line
+}
+
+// Activation is one entity that is in memory.
+type Activation struct {
+	mailbox.Mailbox
+
+	typ *EntityType
+	id  string
+	age uint32 // sweeps since the last use; guarded by the stripe
+
+	mu       sync.Mutex
+	admitted int64         // sequence number of the newest message admitted
+	durable  *durableState // nil while no persisted request is in memory
+}
+
+// Address returns the entity's address.
+func (a *Activation) Address() crustertype.Address {
+	return crustertype.Address{Type: a.typ.Name, ID: a.id}
+}
+
+// Activate returns the entity, bringing it into memory if it is not there.
+func (t *EntityType) Activate(id string) (*Activation, error) {
+	s := &t.stripes[maphash.String(hashSeed, id)%stripeCount]
+	s.mu.Lock()
+	if a, ok := s.live[id]; ok {
+		a.age = 0
+		s.mu.Unlock()
+		return a, nil
+	}
+	defer s.mu.Unlock()
+	if s.closed != nil {
+		return nil, s.closed
+	}
+	if err := crustertype.CheckID("entity ID", id); err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	a := &Activation{typ: t, id: id}
+	if s.live == nil {
+		s.live = make(map[string]*Activation)
+	}
+	s.live[id] = a
+	return a, nil
+}
+
+// open lets entities be activated; err says why they cannot be.
+func (t *EntityType) open(err error) {
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		s.closed = err
+		s.mu.Unlock()
+	}
+}
+
+// close refuses new entities with err and closes those that live. It returns
+// channels that are closed when the last running request of each has ended.
+func (t *EntityType) close(err error) []<-chan struct{} {
+	var idle []<-chan struct{}
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		s.closed = err
+		live := s.live
+		s.live = nil
+		s.mu.Unlock()
+		for _, a := range live {
+			waiting, done := a.Close()
+			for _, e := range waiting {
+				if c, ok := e.Job.(interface{ Abandon(error) }); ok {
+					c.Abandon(err)
+				}
+			}
+			idle = append(idle, done)
+		}
+	}
+	return idle
+}
+
+// sweep evicts what was not used since the sweep before the last one.
+func (t *EntityType) sweep() (evicted int) {
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		for id, a := range s.live {
+			if a.age++; a.age > 2 && !a.holdsDurable() && a.CloseIdle() {
+				delete(s.live, id)
+				evicted++
+			}
+		}
+		s.mu.Unlock()
+	}
+	return evicted
+}
+
+// Live returns how many entities of the type are in memory.
+func (t *EntityType) Live() int {
+	n := 0
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		n += len(s.live)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+func (a *Activation) holdsDurable() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.durable != nil
+}

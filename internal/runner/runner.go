@@ -1,0 +1,405 @@
+// Package runner executes the requests of the entities that one process owns.
+//
+// It knows nothing of Go types: package cruster wraps it in generics. See
+// DESIGN.md for how a persisted request moves through it.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cruster-go/cruster/codec"
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/commit"
+	"github.com/cruster-go/cruster/scheduler"
+	"github.com/cruster-go/cruster/sharding"
+	"github.com/cruster-go/cruster/storage"
+)
+
+// Config is what a Runner is made of. Every field is required unless it says
+// otherwise.
+type Config struct {
+	Store          storage.Store
+	Codec          codec.Codec
+	Lookup         func(name string) (codec.Codec, error)
+	Logger         *slog.Logger
+	ShardsPerGroup int
+	Groups         []string // shard groups hosted beside those of the registered types
+	MaxPayload     int
+	MaxDeliveries  int
+	PollInterval   time.Duration // of the safety net; negative: none
+	LeaseTTL       time.Duration
+	Redelivery     scheduler.Policy // between deliveries that the engine repeats
+	Encode         func(error) *crustertype.Failure
+	Decode         func(*crustertype.Failure) error
+
+	// Wake is called when an execution's timer is due. Optional.
+	Wake func(crustertype.ExecutionRef)
+	// Recover is called with the shards that the runner has come to own, and
+	// loads other work than messages. Optional.
+	Recover func(ctx context.Context, shards []crustertype.Shard) error
+}
+
+// Runner is one process's share of the cluster.
+type Runner struct {
+	cfg    Config
+	Commit *commit.Committer
+
+	types map[string]*EntityType // fixed at Start
+
+	leases   atomic.Pointer[map[crustertype.Shard]crustertype.Lease]
+	inc      crustertype.Incarnation
+	acceptMu sync.Mutex // order of sequence numbers is order of submission
+	counters map[crustertype.Shard]int64
+
+	pool    *pool
+	waiters waiters
+	alarms  *alarms
+	adopt   chan struct{} // nudges the adoption of messages that others stored
+
+	life     context.Context // handlers' lifetime: ends when the drain begins
+	endLife  context.CancelCauseFunc
+	hard     context.Context // lifetime of the uninterruptible: ends when the drain is over
+	endHard  context.CancelCauseFunc
+	stop     context.CancelFunc // ends the background loops
+	loops    sync.WaitGroup
+	stopLane context.CancelFunc
+	lane     sync.WaitGroup
+	lost     chan struct{} // closed when the runner can no longer work
+	lostOnce sync.Once
+	lostErr  error
+}
+
+// New returns a Runner that is not started.
+func New(cfg Config) *Runner {
+	r := &Runner{
+		cfg: cfg, types: make(map[string]*EntityType), counters: make(map[crustertype.Shard]int64),
+		pool: newPool(), adopt: make(chan struct{}, 1), lost: make(chan struct{}),
+		Commit: commit.New(cfg.Store, commit.Options{Logger: cfg.Logger}),
+	}
+	r.alarms = newAlarms(r)
+	r.leases.Store(&map[crustertype.Shard]crustertype.Lease{})
+	return r
+}
+
+// Register adds an entity type. It must not be called after Start.
+func (r *Runner) Register(t *EntityType) {
+	t.r = r
+	t.open(crustertype.ErrNotStarted)
+	r.types[t.Name] = t
+}
+
+// HostGroup makes the runner host a shard group besides those of its entity
+// types. It must not be called after Start.
+func (r *Runner) HostGroup(group string) { r.cfg.Groups = append(r.cfg.Groups, group) }
+
+// Type returns a registered entity type, or nil.
+func (r *Runner) Type(name string) *EntityType { return r.types[name] }
+
+// ShardOf returns the shard of an ID in a shard group.
+func (r *Runner) ShardOf(group, id string) crustertype.Shard {
+	return crustertype.Shard{Group: group, Index: sharding.ShardOf(group, id, r.cfg.ShardsPerGroup)}
+}
+
+// Lease returns the runner's current lease of a shard.
+func (r *Runner) Lease(s crustertype.Shard) (crustertype.Lease, bool) {
+	l, ok := (*r.leases.Load())[s]
+	return l, ok
+}
+
+// Incarnation returns the runner's incarnation, 0 before Start.
+func (r *Runner) Incarnation() crustertype.Incarnation { return r.inc }
+
+// Lifetime ends when the runner begins to drain.
+func (r *Runner) Lifetime() context.Context { return r.life }
+
+// Lost is closed when the runner can no longer work; LostErr then says why.
+func (r *Runner) Lost() <-chan struct{} { return r.lost }
+
+// LostErr returns why the runner stopped by itself, or nil.
+func (r *Runner) LostErr() error {
+	select {
+	case <-r.lost:
+		return r.lostErr
+	default:
+		return nil
+	}
+}
+
+func (r *Runner) lose(err error) {
+	r.lostOnce.Do(func() {
+		r.lostErr = err
+		close(r.lost)
+	})
+}
+
+// Spawn runs f on one of the runner's goroutines.
+func (r *Runner) Spawn(f func()) { r.pool.spawn(f) }
+
+// Start takes ownership, recovers pending work and begins to serve. base is the
+// parent of everything that the runner does; it should not end before Shutdown.
+// ctx bounds the start alone. When Start fails, everything is stopped again.
+func (r *Runner) Start(ctx, base context.Context) (err error) {
+	r.hard, r.endHard = context.WithCancelCause(base)
+	r.life, r.endLife = context.WithCancelCause(r.hard)
+	laneCtx, stopLane := context.WithCancel(base)
+	loopCtx, stop := context.WithCancel(base)
+	r.stop, r.stopLane = stop, stopLane
+	r.lane.Add(1)
+	go func() {
+		defer r.lane.Done()
+		_ = r.Commit.Run(laneCtx) // it returns nil
+	}()
+	defer func() {
+		if err != nil {
+			r.abort(err)
+		}
+	}()
+	if err := r.own(ctx); err != nil {
+		return err
+	}
+	for _, t := range r.types {
+		t.open(nil)
+	}
+	shards := r.shards()
+	if err := r.recover(ctx, shards); err != nil {
+		return fmt.Errorf("recover pending messages: %w", err)
+	}
+	if r.cfg.Recover != nil {
+		if err := r.cfg.Recover(ctx, shards); err != nil {
+			return fmt.Errorf("recover executions: %w", err)
+		}
+	}
+	r.loop(func() { r.alarms.run(loopCtx) })
+	r.loop(func() { r.adoptLoop(loopCtx) })
+	r.loop(func() { r.sweepLoop(loopCtx) })
+	if r.cfg.Store.Info().Shared {
+		r.loop(func() { r.renewLoop(loopCtx) })
+	}
+	return nil
+}
+
+func (r *Runner) loop(f func()) {
+	r.loops.Add(1)
+	go func() {
+		defer r.loops.Done()
+		f()
+	}()
+}
+
+func (r *Runner) groups() []string {
+	set := map[string]bool{crustertype.DefaultShardGroup: true}
+	for _, g := range r.cfg.Groups {
+		set[g] = true
+	}
+	for _, t := range r.types {
+		set[t.Group] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func (r *Runner) shards() []crustertype.Shard {
+	return slices.SortedFunc(maps.Keys(*r.leases.Load()), crustertype.Shard.Compare)
+}
+
+// own registers an incarnation and takes over every shard of its groups. Without
+// a membership there is one runner: whoever owned them before is gone, or is
+// fenced by the take-over.
+func (r *Runner) own(ctx context.Context) error {
+	var all []crustertype.Shard
+	groups := r.groups()
+	for _, g := range groups {
+		for i := range r.cfg.ShardsPerGroup {
+			all = append(all, crustertype.Shard{Group: g, Index: i})
+		}
+	}
+	if r.cfg.Store.Info().Shared {
+		if err := r.waitAlone(ctx); err != nil {
+			return err
+		}
+	}
+	inc, err := r.cfg.Store.Register(ctx, storage.Runner{Groups: groups, Weight: 1}, r.cfg.LeaseTTL)
+	if err != nil {
+		return fmt.Errorf("register runner: %w", err)
+	}
+	r.inc = inc
+	leases := make(map[crustertype.Shard]crustertype.Lease, len(all))
+	for missing := all; len(missing) > 0; {
+		owners, err := r.cfg.Store.Owners(ctx, missing)
+		if err != nil {
+			return fmt.Errorf("read shard owners: %w", err)
+		}
+		from := make(map[crustertype.Incarnation][]crustertype.Shard)
+		for _, l := range owners {
+			from[l.Owner] = append(from[l.Owner], l.Shard)
+		}
+		for _, prev := range slices.Sorted(maps.Keys(from)) {
+			got, err := r.cfg.Store.TakeOver(ctx, storage.TakeOver{By: inc, From: prev, Shards: from[prev]})
+			if err != nil {
+				return fmt.Errorf("take over %d shards of incarnation %d: %w", len(from[prev]), prev, err)
+			}
+			for _, l := range got {
+				leases[l.Shard] = l
+			}
+		}
+		missing = slices.DeleteFunc(slices.Clone(all), func(s crustertype.Shard) bool { _, ok := leases[s]; return ok })
+	}
+	r.leases.Store(&leases)
+	return nil
+}
+
+// waitAlone waits until no other runner's record lives: a crashed one's expires
+// within its TTL, a live one's is renewed.
+func (r *Runner) waitAlone(ctx context.Context) error {
+	deadline := time.Now().Add(r.cfg.LeaseTTL + r.cfg.LeaseTTL/4)
+	for {
+		live, err := r.cfg.Store.Runners(ctx)
+		if err != nil {
+			return fmt.Errorf("read runners: %w", err)
+		}
+		if len(live) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return crustertype.Errorf(crustertype.CodeUnavailable,
+				"runner %d already uses this %s storage: one process at a time without a membership", live[0].Incarnation, r.cfg.Store.Info().Name)
+		}
+		if err := sleep(ctx, r.cfg.LeaseTTL/20); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Runner) renewLoop(ctx context.Context) {
+	t := time.NewTicker(r.cfg.LeaseTTL / 3)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		rctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL/3)
+		err := r.cfg.Store.Renew(rctx, r.inc, false, r.cfg.LeaseTTL)
+		cancel()
+		switch {
+		case errors.Is(err, storage.ErrFenced):
+			r.endLife(crustertype.ErrFenced)
+			r.lose(crustertype.Errorf(crustertype.CodeFenced, "the runner's lease expired: it was not renewed for %v; start the service again", r.cfg.LeaseTTL))
+			return
+		case err != nil && ctx.Err() == nil:
+			r.cfg.Logger.WarnContext(ctx, "lease is not renewed", "incarnation", int64(r.inc), "error", err)
+		}
+	}
+}
+
+func (r *Runner) sweepLoop(ctx context.Context) {
+	idle := time.Duration(0)
+	for _, t := range r.types {
+		if t.Idle > 0 && (idle == 0 || t.Idle < idle) {
+			idle = t.Idle
+		}
+	}
+	if idle == 0 {
+		return
+	}
+	due := make(map[*EntityType]time.Time, len(r.types))
+	tick := time.NewTicker(max(idle/2, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			for _, t := range r.types {
+				if t.Idle > 0 && !now.Before(due[t]) {
+					t.sweep()
+					due[t] = now.Add(t.Idle / 2)
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Shutdown stops in stages: refuse new requests, interrupt and await running
+// handlers, flush commits, leave. When ctx ends first, what still runs is
+// abandoned: its commits are refused. It is called once.
+func (r *Runner) Shutdown(ctx context.Context, stopWorkflows func(context.Context) error) error {
+	r.stop()
+	r.loops.Wait()
+	r.endLife(crustertype.ErrShuttingDown)
+	var idle []<-chan struct{}
+	for _, t := range r.types {
+		idle = append(idle, t.close(crustertype.ErrShuttingDown)...)
+	}
+	var errs []error
+	if stopWorkflows != nil {
+		errs = append(errs, stopWorkflows(ctx))
+	}
+	if err := waitAll(ctx, idle); err != nil {
+		errs = append(errs, crustertype.Errorf(crustertype.CodeTimeout, "handlers still run: %w", err))
+	}
+	r.endHard(crustertype.ErrShuttingDown)
+	if err := r.Commit.Drain(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("flush commits: %w", err))
+	}
+	r.waiters.close(crustertype.ErrShuttingDown)
+	if err := r.cfg.Store.Unregister(ctx, r.inc); err != nil && ctx.Err() == nil {
+		errs = append(errs, fmt.Errorf("unregister: %w", err))
+	}
+	r.stopLane()
+	r.lane.Wait()
+	err := errors.Join(errs...)
+	if err == nil {
+		r.pool.close()
+	} else {
+		r.pool.abandon()
+	}
+	return err
+}
+
+// abort undoes a start that failed.
+func (r *Runner) abort(err error) {
+	r.endLife(err)
+	r.endHard(err)
+	for _, t := range r.types {
+		for _, ch := range t.close(err) {
+			<-ch
+		}
+	}
+	r.stop()
+	r.loops.Wait()
+	r.stopLane()
+	r.lane.Wait()
+	r.waiters.close(err)
+	r.pool.close()
+}
+
+func waitAll(ctx context.Context, chans []<-chan struct{}) error {
+	for _, ch := range chans {
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
