@@ -223,7 +223,7 @@ func (c canon) end(first int) {
 
 // structure writes a struct as the map it is encoded as, without its zero fields.
 func (c canon) structure(p *plan, v reflect.Value, loose bool) error {
-	if err := c.enter(2 * len(p.fields)); err != nil {
+	if err := c.enter(0); err != nil {
 		return err
 	}
 	head := len(c.buf)
@@ -250,6 +250,9 @@ func (c canon) structure(p *plan, v reflect.Value, loose bool) error {
 			return under(err, "."+f.goPath)
 		}
 		c.entry(start, value)
+	}
+	if err := c.count(2 * (len(c.entries) - m)); err != nil {
+		return err
 	}
 	if loose && len(c.entries) == m {
 		c.buf = append(c.buf[:head], tagNil)

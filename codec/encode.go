@@ -113,6 +113,10 @@ func (e *encoder) enter(n int) error {
 	if e.depth++; e.depth > MaxDepth {
 		return unsupported("nested deeper than %d: does the value contain itself?", MaxDepth)
 	}
+	return e.count(n)
+}
+
+func (e *encoder) count(n int) error {
 	if e.elements += n; e.elements > MaxElements {
 		return unsupported("more than %d elements in one payload: send it in parts, or numbers packed into []byte", MaxElements)
 	}
@@ -159,7 +163,7 @@ func (e *encoder) list(p *plan, v reflect.Value) error {
 }
 
 func (e *encoder) structure(p *plan, v reflect.Value) error {
-	if err := e.enter(2 * len(p.fields)); err != nil {
+	if err := e.enter(0); err != nil {
 		return err
 	}
 	// The count is known afterwards only, so its place is sized for the most there can be.
@@ -186,7 +190,7 @@ func (e *encoder) structure(p *plan, v reflect.Value) error {
 		binary.BigEndian.PutUint16(e.buf[head+1:], uint16(count)) // a struct type with 65,536 fields does not compile
 	}
 	e.depth--
-	return nil
+	return e.count(2 * count)
 }
 
 // mapping writes the entries as they come and then sorts them: strings by their bytes, other keys by their encoding.
@@ -278,11 +282,7 @@ func (e *encoder) fits(data []byte) error {
 	if e.depth+deepest > MaxDepth {
 		return unsupported("nested deeper than %d", MaxDepth)
 	}
-	e.elements += elements
-	if e.elements > MaxElements {
-		return unsupported("more than %d elements in one payload", MaxElements)
-	}
-	return nil
+	return e.count(elements)
 }
 
 func (e *encoder) byteArray(v reflect.Value) {

@@ -314,7 +314,7 @@ func TestUnmarshalErrors(t *testing.T) {
 		{m("Deep", m("X", true)), "codec: field small.Deep.X: got bool true, want struct { Y uint16 }"},
 		{map[int]int{1: 2}, "codec: got integer for the name of a field of small"},
 		{[]int{1}, "codec: got array of 1, want codec_test.small"},
-		{strings.Repeat("é", 50), `codec: got string "ééééééééééééééééééé…", want codec_test.small`},
+		{strings.Repeat("é", 50), `codec: got string "` + strings.Repeat("é", 18) + `…", want codec_test.small`},
 		{[]byte("abc"), "codec: got 3 bytes, want codec_test.small"},
 	} {
 		data, err := codec.Msgpack().Marshal(tc.in)
