@@ -1,0 +1,121 @@
+package importtest
+
+// A rule says what the files of one package may import beyond the standard
+// library. Inside the module a name is the folder, "." for the root.
+type rule struct {
+	inside   []string // packages of this module
+	outside  []string // modules, without their major version suffix
+	tests    []string // packages of this module that only its test files need
+	testsOut []string // modules that only its test files need
+	program  bool     // every public package of this module, and every module
+}
+
+// Modules named in more than one row.
+const (
+	backoff = "github.com/cenkalti/backoff"
+	msgpack = "github.com/vmihailenco/msgpack"
+	pgx     = "github.com/jackc/pgx"
+	sqlite  = "modernc.org/sqlite"
+	sys     = "golang.org/x/sys"
+	xxhash  = "github.com/cespare/xxhash"
+	cmp     = "github.com/google/go-cmp"
+	goleak  = "go.uber.org/goleak"
+)
+
+// graph is the table. A name that ends in "/*" stands for every package below
+// that folder which has no row of its own.
+//
+// To add a package: put its row into the layer it belongs to, with the fewest
+// names that compile. A new module outside needs a sentence of reason in the
+// commit message.
+var graph = map[string]rule{
+	// Leaves: everybody may import them.
+	"crustertype": {},
+	"codec":       {outside: []string{msgpack}},
+
+	// Ports: a contract, an implementation in memory, a suite. They know
+	// neither the engine nor each other.
+	"storage":        {inside: []string{"crustertype"}},
+	"storage/memory": {inside: []string{"crustertype", "storage"}},
+	"sharding":       {inside: []string{"crustertype"}, outside: []string{xxhash}},
+	"membership":     {inside: []string{"crustertype"}, outside: []string{backoff}},
+	"mailbox":        {inside: []string{"crustertype"}},
+	"journal":        {inside: []string{"crustertype", "codec"}},
+	"transport":      {inside: []string{"crustertype", "codec"}, outside: []string{backoff}},
+	"scheduler":      {inside: []string{"crustertype"}, outside: []string{backoff}},
+
+	// Suites that every implementation of a port passes.
+	"storage/storagetest":     {inside: []string{"crustertype", "storage"}},
+	"membership/membertest":   {inside: []string{"crustertype", "membership"}},
+	"mailbox/mailboxtest":     {inside: []string{"crustertype", "mailbox"}},
+	"journal/journaltest":     {inside: []string{"crustertype", "codec", "journal"}},
+	"transport/transporttest": {inside: []string{"crustertype", "codec", "transport"}},
+	"scheduler/schedulertest": {inside: []string{"crustertype", "scheduler"}},
+
+	// Adapters: leaves that the user's main picks. Neither root nor engine
+	// imports them.
+	"storage/sqlite":   {inside: []string{"crustertype", "storage"}, outside: []string{sqlite, sys}},
+	"storage/postgres": {inside: []string{"crustertype", "storage"}, outside: []string{pgx}},
+
+	// Engine.
+	"internal/handler": {},
+	"internal/invoke":  {inside: []string{"crustertype", "storage"}},
+	"internal/commit":  {inside: []string{"crustertype", "storage"}},
+	"internal/replay": {
+		inside: []string{
+			"crustertype", "codec", "journal", "storage", "scheduler",
+			"internal/handler", "internal/invoke", "internal/commit",
+		},
+		outside: []string{backoff},
+	},
+	"internal/runner": {
+		inside: []string{
+			"crustertype", "codec", "storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler",
+			"internal/handler", "internal/invoke", "internal/commit", "internal/replay",
+		},
+		outside: []string{backoff},
+	},
+
+	// Root: light, and names no adapter. Its external tests may use them.
+	".": {
+		inside: []string{
+			"crustertype", "codec", "storage", "storage/memory",
+			"sharding", "membership", "mailbox", "journal", "transport", "scheduler",
+			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner",
+		},
+		outside:  []string{msgpack, backoff, xxhash},
+		tests:    []string{"storage/sqlite", "storage/postgres"},
+		testsOut: []string{pgx},
+	},
+
+	// Above the root.
+	"crustertest": {
+		inside: []string{
+			".", "crustertype", "codec", "journal", "transport", "sharding", "membership",
+			"storage", "storage/memory", "storage/sqlite",
+		},
+	},
+	"cmd/*":      {program: true},
+	"examples/*": {program: true},
+
+	// Tests that hold the tree to its rules.
+	"internal/srctree":    {},
+	"internal/importtest": {inside: []string{"internal/srctree"}},
+	"internal/doctest":    {inside: []string{"internal/srctree"}},
+	"internal/mdtest":     {inside: []string{"internal/srctree"}},
+}
+
+// inTests are the modules that every test file may import.
+var inTests = []string{cmp, goleak}
+
+// rootModules are the only modules a program gets for importing the root.
+var rootModules = []string{msgpack, backoff, xxhash}
+
+// aboveRoot are the only rows that may import the root.
+var aboveRoot = []string{"crustertest", "cmd/*", "examples/*"}
+
+// ports may import nothing of the module but leaves.
+var ports = []string{"storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler"}
+
+// adapters bring a database, a network or a cluster with them.
+var adapters = []string{"storage/sqlite", "storage/postgres"}
