@@ -21,8 +21,9 @@ const (
 //
 //	Amount: 5 -> 7; Items[1].SKU: "a" -> "b"; and 3 more
 //
-// A field that is missing on one side and zero on the other is no difference, as for [Digest]. Equal payloads give "". Payloads that
-// cannot be decoded, also because codecName is unknown, are compared as bytes. For other codecs use [DiffPayloads].
+// A field that is missing on one side and zero on the other is shown only if there is nothing else, because for [Digest] it is the same,
+// unless it is an entry of a map. Equal payloads give "". Payloads that cannot be decoded, also because codecName is unknown, are compared
+// as bytes. For other codecs use [DiffPayloads].
 func Diff(recorded, requested []byte, codecName string) string {
 	c, err := (*Registry)(nil).Lookup(codecName)
 	if err != nil {
@@ -45,7 +46,7 @@ func DiffPayloads(recorded, requested []byte, c Codec) string {
 	}
 	d := differ{zeroIsMissing: true}
 	d.compare("", a, b)
-	if d.count == 0 { // in a map, unlike a struct, a zero entry counts
+	if d.count == 0 {
 		d = differ{}
 		d.compare("", a, b)
 	}
