@@ -37,7 +37,7 @@ func (r *Runner) prepare(m *crustertype.Message) (crustertype.Lease, bool) {
 
 // Order completes messages that are committed by submit, which must hand them to
 // storage in the order of the calls. It adds the leases relied on to unit.
-func (r *Runner) order(unit *storage.Unit, submit func()) {
+func (r *Runner) Order(unit *storage.Unit, submit func()) {
 	r.acceptMu.Lock()
 	defer r.acceptMu.Unlock()
 	for i := range unit.Accepts {
@@ -60,7 +60,7 @@ func addLease(leases []crustertype.Lease, l crustertype.Lease) []crustertype.Lea
 // Send stores the messages of unit and admits them to their entities. done is
 // called when they are durable, or refused; it must not block.
 func (r *Runner) Send(unit storage.Unit, done func(storage.Result, error)) {
-	r.order(&unit, func() {
+	r.Order(&unit, func() {
 		r.Commit.Submit(unit, func(res storage.Result, err error) {
 			if err == nil {
 				r.Admit(unit.Accepts, res.Accepts)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -214,7 +213,7 @@ func (d *delivery) invoke(r *Runner, m *Method, ictx *invoke.Context) (out any, 
 			return
 		}
 		if p := recover(); p != nil {
-			err = PanicError(p)
+			err = invoke.PanicError(p)
 		} else { // runtime.Goexit: the worker ends, the turn goes on
 			err = crustertype.Errorf(crustertype.CodePanic, "the handler called runtime.Goexit")
 			d.rollback(r, ictx)
@@ -226,15 +225,6 @@ func (d *delivery) invoke(r *Runner, m *Method, ictx *invoke.Context) (out any, 
 	out, err = m.Invoke(ictx, in)
 	panicked = false
 	return out, err, false
-}
-
-// PanicError turns a recovered value into an error with its stack.
-func PanicError(p any) error {
-	e := crustertype.Errorf(crustertype.CodePanic, "panic: %v\n%s", p, debug.Stack())
-	if cause, ok := p.(error); ok {
-		e.WithCause(cause)
-	}
-	return e
 }
 
 func (d *delivery) rollback(r *Runner, ictx *invoke.Context) {
@@ -291,7 +281,7 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 		return
 	}
 	d.act.addUnsettled(1)
-	r.order(&unit, func() { r.Commit.Submit(unit, done) })
+	r.Order(&unit, func() { r.Commit.Submit(unit, done) })
 }
 
 // unsettled handles an outcome that was not written.
@@ -319,8 +309,12 @@ func (d *delivery) redeliver(r *Runner, lease crustertype.Lease, cause error, pa
 		d.kill(r, lease, cause)
 		return
 	}
-	r.cfg.Logger.Warn("handler is run again", "type", d.msg.Address.Type, "method", d.msg.Method, "request", d.msg.ID.String(),
-		"attempt", d.msg.Attempts, "pause", pause, "error", cause)
+	attrs := []any{"type", d.msg.Address.Type, "method", d.msg.Method, "request", d.msg.ID.String(), "attempt", d.msg.Attempts, "pause", pause, "error", cause}
+	var p *invoke.Panicked
+	if errors.As(cause, &p) {
+		attrs = append(attrs, "stack", string(p.Stack))
+	}
+	r.cfg.Logger.Warn("handler is run again", attrs...)
 	d.act.Pause()
 	r.Commit.Submit(storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: d.msg.Attempts}}}, func(storage.Result, error) {})
 	err := d.act.PushFront(&d.Entry, &d.act.typ.Options, r.pool.spawn)

@@ -1,0 +1,218 @@
+package cruster
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/cruster-go/cruster/codec"
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/storage"
+	"github.com/cruster-go/cruster/storage/memory"
+)
+
+// Config configures a [Service]. The zero value of a field means its default;
+// -1 means off, where that is possible.
+type Config struct {
+	// Storage keeps persisted requests and workflows. Default: a new memory
+	// store, which has no SQL and does not survive the process. The service does
+	// not close a store that it was given.
+	Storage storage.Store
+
+	// Codec encodes requests, replies and journals. Default: msgpack.
+	Codec codec.Codec
+
+	// Codecs are further codecs that stored data may name. msgpack and JSON are
+	// always known.
+	Codecs []codec.Codec
+
+	// Logger gets what no caller can be told. Default: slog.Default().
+	Logger *slog.Logger
+
+	// ShardsPerGroup is how many shards each shard group has. It must never
+	// change for one storage. Default 300, at most 65536.
+	ShardsPerGroup int
+
+	// MailboxCapacity is how many requests may wait for one entity, unless its
+	// type says otherwise. Persisted requests use at most half of it; more wait
+	// in storage. Default 100.
+	MailboxCapacity int
+
+	// Concurrency is how many requests of one entity run at a time, unless its
+	// type says otherwise. Default 1; -1: no bound.
+	Concurrency int
+
+	// EntityIdle is how long an unused entity stays in memory, unless its type
+	// says otherwise. Default 60s; -1: for ever.
+	EntityIdle time.Duration
+
+	// MaxDeliveries is how often a persisted request or a workflow is tried that
+	// keeps crashing, panicking or failing in the infrastructure, before it
+	// becomes a dead letter. Default 10.
+	MaxDeliveries int
+
+	// PollInterval is how often storage is searched for messages that nobody
+	// announced. It is a safety net. Default 5s; -1: never.
+	PollInterval time.Duration
+
+	// LeaseTTL is how long a silent runner is believed to live. It matters for
+	// storage that several processes can share. Default 10s.
+	LeaseTTL time.Duration
+
+	// SuspendAfter is how long a workflow waits in memory; a longer wait frees
+	// its goroutine and memory. Default 60s.
+	SuspendAfter time.Duration
+
+	// MaxResident is how many workflow runs are in memory at a time; more wait
+	// in storage. Default 10000.
+	MaxResident int
+
+	// MaxPayload bounds one encoded request, reply or step result, in bytes.
+	// Default 4 MiB.
+	MaxPayload int
+
+	// SingletonBackoff is the pause before a failed singleton is started again;
+	// it doubles with each failure, up to a minute. Default 1s.
+	SingletonBackoff time.Duration
+
+	// Retention is how long finished requests and executions are kept. What has
+	// a key leaves a tombstone, so that the key goes on to deduplicate. Default
+	// 7 days; -1: for ever.
+	Retention time.Duration
+
+	// KeyRetention is how long tombstones are kept. Default: for ever.
+	KeyRetention time.Duration
+
+	// AlwaysEncode sends the requests and replies of local calls through the
+	// codec too, so that tests notice what cannot travel.
+	AlwaysEncode bool
+}
+
+func (c Config) withDefaults() Config {
+	setDefault := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	setDuration := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	if c.Storage == nil {
+		c.Storage = memory.New()
+	}
+	if c.Codec == nil {
+		c.Codec = codec.Msgpack()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	setDefault(&c.ShardsPerGroup, 300)
+	setDefault(&c.MailboxCapacity, 100)
+	setDefault(&c.Concurrency, 1)
+	setDuration(&c.EntityIdle, 60*time.Second)
+	setDefault(&c.MaxDeliveries, 10)
+	setDuration(&c.PollInterval, 5*time.Second)
+	setDuration(&c.LeaseTTL, 10*time.Second)
+	setDuration(&c.SuspendAfter, 60*time.Second)
+	setDefault(&c.MaxResident, 10_000)
+	setDefault(&c.MaxPayload, 4<<20)
+	setDuration(&c.SingletonBackoff, time.Second)
+	setDuration(&c.Retention, 7*24*time.Hour)
+	return c
+}
+
+// validate reports every fault at once. c has its defaults.
+func (c Config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("config: "+format, args...)) }
+	atLeast := func(name string, v, least int) {
+		if v < least {
+			bad("%s is %d: it must be at least %d", name, v, least)
+		}
+	}
+	longer := func(name string, v, least time.Duration, off bool) {
+		if v < least && (!off || v != -1) {
+			hint := ""
+			if off {
+				hint = ", or -1 for off"
+			}
+			bad("%s is %v: it must be at least %v%s", name, v, least, hint)
+		}
+	}
+	if c.ShardsPerGroup < 1 || c.ShardsPerGroup > 65536 {
+		bad("ShardsPerGroup is %d: it must be from 1 to 65536", c.ShardsPerGroup)
+	}
+	atLeast("MailboxCapacity", c.MailboxCapacity, 1)
+	if c.Concurrency < -1 {
+		bad("Concurrency is %d: it must be at least 1, or -1 for no bound", c.Concurrency)
+	}
+	atLeast("MaxDeliveries", c.MaxDeliveries, 1)
+	atLeast("MaxResident", c.MaxResident, 1)
+	if c.MaxPayload < 1024 || c.MaxPayload > 1<<30 {
+		bad("MaxPayload is %d bytes: it must be from 1 KiB to 1 GiB", c.MaxPayload)
+	}
+	longer("EntityIdle", c.EntityIdle, time.Millisecond, true)
+	longer("PollInterval", c.PollInterval, 10*time.Millisecond, true)
+	longer("LeaseTTL", c.LeaseTTL, 500*time.Millisecond, false)
+	longer("SuspendAfter", c.SuspendAfter, time.Millisecond, false)
+	longer("SingletonBackoff", c.SingletonBackoff, time.Millisecond, false)
+	longer("Retention", c.Retention, time.Second, true)
+	if c.KeyRetention < 0 {
+		bad("KeyRetention is %v: it must not be negative; 0 keeps tombstones for ever", c.KeyRetention)
+	}
+	if c.KeyRetention > 0 && c.Retention > c.KeyRetention {
+		bad("KeyRetention is %v, shorter than Retention %v: a tombstone is what is left after Retention", c.KeyRetention, c.Retention)
+	}
+	return errors.Join(errs...)
+}
+
+// ConfigFromEnv reads a configuration from environment variables whose names
+// are prefix and a field's name in upper case with underscores, for example
+// CRUSTER_SHARDS_PER_GROUP and CRUSTER_ENTITY_IDLE=90s for the prefix
+// "CRUSTER_". Unset variables leave the default. Storage, codecs and logger
+// cannot be set so. All faults are reported at once.
+func ConfigFromEnv(prefix string) (Config, error) {
+	var c Config
+	var errs []error
+	for name, p := range map[string]*int{
+		"SHARDS_PER_GROUP": &c.ShardsPerGroup, "MAILBOX_CAPACITY": &c.MailboxCapacity, "CONCURRENCY": &c.Concurrency,
+		"MAX_DELIVERIES": &c.MaxDeliveries, "MAX_RESIDENT": &c.MaxResident, "MAX_PAYLOAD": &c.MaxPayload,
+	} {
+		s, ok := os.LookupEnv(prefix + name)
+		if !ok {
+			continue
+		}
+		v, err := strconv.Atoi(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("environment: %s%s=%q is not a whole number", prefix, name, s))
+		}
+		*p = v
+	}
+	for name, p := range map[string]*time.Duration{
+		"ENTITY_IDLE": &c.EntityIdle, "POLL_INTERVAL": &c.PollInterval, "LEASE_TTL": &c.LeaseTTL, "SUSPEND_AFTER": &c.SuspendAfter,
+		"SINGLETON_BACKOFF": &c.SingletonBackoff, "RETENTION": &c.Retention, "KEY_RETENTION": &c.KeyRetention,
+	} {
+		s, ok := os.LookupEnv(prefix + name)
+		if !ok {
+			continue
+		}
+		if s == "-1" {
+			*p = -1
+			continue
+		}
+		v, err := time.ParseDuration(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("environment: %s%s=%q is not a duration such as 90s or 5m", prefix, name, s))
+		}
+		*p = v
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	return c, nil
+}

@@ -1,0 +1,406 @@
+package cruster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cruster-go/cruster/codec"
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/replay"
+	"github.com/cruster-go/cruster/internal/runner"
+	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/scheduler"
+	"github.com/cruster-go/cruster/storage"
+)
+
+// Service is one runner: it hosts the entities, workflows, singletons and crons
+// that are registered with it. Register first, then Start. All methods may be
+// called concurrently.
+type Service struct {
+	cfg       Config
+	run       *runner.Runner
+	workflows *replay.Engine
+	codecs    *codec.Registry
+	spawn     mailbox.Spawn
+	ownsStore bool
+
+	mu         sync.Mutex
+	state      state
+	names      map[string]string // registered names, and as what
+	entities   map[string]*entityHandle
+	singletons []*singleton
+	crons      []*cronJob
+	stopped    chan struct{}
+	stopErr    error
+	background sync.WaitGroup
+	endBack    context.CancelFunc
+
+	streams struct {
+		sync.Mutex
+		n      int
+		closed bool
+		idle   chan struct{}
+	}
+}
+
+type state int
+
+const (
+	stateNew state = iota
+	stateStarting
+	stateServing
+	stateStopping
+	stateStopped
+)
+
+// New returns a service that is not started. It reports every fault of cfg in
+// one error.
+func New(cfg Config) (*Service, error) {
+	owns := cfg.Storage == nil
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	extra := cfg.Codecs
+	if n := cfg.Codec.Name(); n != codec.Msgpack().Name() && n != codec.JSON().Name() {
+		extra = append([]codec.Codec{cfg.Codec}, extra...)
+	}
+	codecs, err := codec.NewRegistry(extra...)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeInvalid, "config: %w", err)
+	}
+	s := &Service{
+		cfg: cfg, codecs: codecs, ownsStore: owns, names: make(map[string]string), entities: make(map[string]*entityHandle),
+		stopped: make(chan struct{}),
+	}
+	s.run = runner.New(runner.Config{
+		Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, ShardsPerGroup: cfg.ShardsPerGroup,
+		MaxPayload: cfg.MaxPayload, MaxDeliveries: cfg.MaxDeliveries, PollInterval: cfg.PollInterval, LeaseTTL: cfg.LeaseTTL,
+		Redelivery: scheduler.Policy{Kind: scheduler.Exponential, Initial: 100 * time.Millisecond, Max: time.Minute, Jitter: 0.2},
+		Encode:     encodeError, Decode: decodeError,
+		Wake:    func(ref crustertype.ExecutionRef) { s.workflows.Wake(ref) },
+		Recover: func(ctx context.Context, shards []crustertype.Shard) error { return s.workflows.Recover(ctx, shards) },
+	})
+	s.spawn = s.run.Spawn
+	s.workflows = s.newWorkflows()
+	return s, nil
+}
+
+// Start takes ownership of the storage's shards, resumes what was unfinished,
+// and begins to serve. ctx bounds the start, not the service; its values reach
+// no handler. A service is started once: after Shutdown, make a new one.
+func (s *Service) Start(ctx context.Context) error {
+	s.mu.Lock()
+	if s.state != stateNew {
+		s.mu.Unlock()
+		return invalid("start: the service was started before: make a new one")
+	}
+	s.state = stateStarting
+	s.mu.Unlock()
+	base := context.WithoutCancel(ctx)
+	back, endBack := context.WithCancel(base)
+	s.endBack = endBack
+	s.goBackground(func() {
+		if err := s.workflows.Run(back); err != nil {
+			s.cfg.Logger.Error("workflow engine stopped", "error", err)
+		}
+	})
+	if err := s.run.Start(ctx, base); err != nil {
+		endBack()
+		s.background.Wait()
+		s.finish(err)
+		return fmt.Errorf("start: %w", err)
+	}
+	s.mu.Lock()
+	s.state = stateServing
+	s.mu.Unlock()
+	for _, sg := range s.singletons {
+		s.goBackground(func() { sg.loop(back) })
+	}
+	for _, c := range s.crons {
+		s.goBackground(func() { c.loop(back) })
+	}
+	if s.cfg.Retention > 0 {
+		s.goBackground(func() { s.retain(back) })
+	}
+	s.goBackground(func() {
+		select {
+		case <-s.run.Lost():
+			s.cfg.Logger.Error("service stops", "error", s.run.LostErr())
+			go s.stop(back) //nolint:contextcheck // stop waits for this goroutine's group
+		case <-back.Done():
+		}
+	})
+	return nil
+}
+
+func (s *Service) goBackground(f func()) {
+	s.background.Add(1)
+	go func() {
+		defer s.background.Done()
+		f()
+	}()
+}
+
+// Shutdown stops in stages: it refuses new requests, cancels running handlers
+// and activities and waits for them, suspends workflows, flushes commits, and
+// leaves. Persisted work that did not finish goes on when a runner is up again.
+// When ctx ends before, Shutdown abandons what still runs and returns an error;
+// commits of abandoned handlers are refused. It is idempotent; before Start it
+// makes the service unusable.
+func (s *Service) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	switch s.state {
+	case stateNew:
+		s.mu.Unlock()
+		s.finish(nil)
+		return nil
+	case stateStarting:
+		s.mu.Unlock()
+		return invalid("shutdown: the service is starting: cancel the context of Start")
+	case stateServing:
+		s.mu.Unlock()
+		s.stop(ctx)
+	default:
+		s.mu.Unlock()
+	}
+	select {
+	case <-s.stopped:
+		return s.stopErr
+	case <-ctx.Done():
+		return fmt.Errorf("shutdown: %w", context.Cause(ctx))
+	}
+}
+
+func (s *Service) stop(ctx context.Context) {
+	s.mu.Lock()
+	if s.state != stateServing {
+		s.mu.Unlock()
+		return
+	}
+	s.state = stateStopping
+	s.mu.Unlock()
+	lost := s.run.LostErr()
+	err := s.run.Shutdown(ctx, func(ctx context.Context) error {
+		return errors.Join(s.drainStreams(ctx), s.workflows.Drain(ctx))
+	})
+	s.endBack()
+	s.background.Wait()
+	if s.ownsStore {
+		err = errors.Join(err, s.cfg.Storage.Close())
+	}
+	s.finish(errors.Join(lost, err))
+}
+
+func (s *Service) finish(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != stateStopped {
+		s.state, s.stopErr = stateStopped, err
+		close(s.stopped)
+	}
+}
+
+// Stopped is closed when the service has stopped, by Shutdown or by itself. A
+// service stops by itself when it has lost its lease.
+func (s *Service) Stopped() <-chan struct{} { return s.stopped }
+
+// serving reports why the service takes no calls.
+func (s *Service) serving() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.state {
+	case stateNew:
+		return crustertype.Errorf(crustertype.CodeNotStarted, "the service is not started: call Start first")
+	case stateStarting, stateServing:
+		return nil
+	}
+	return crustertype.ErrShuttingDown
+}
+
+// reserve takes a name for something that is registered.
+func (s *Service) reserve(what, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != stateNew {
+		return invalid("register %s %q: the service was started: register everything before Start", what, name)
+	}
+	if have, ok := s.names[name]; ok {
+		return invalid("register %s %q: the name is taken by %s: names are unique within a service", what, name, have)
+	}
+	s.names[name] = "a " + what
+	return nil
+}
+
+func (s *Service) encode(v any) ([]byte, error) {
+	b, err := s.cfg.Codec.Marshal(v)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeEncoding, "encode %T: %w", v, err)
+	}
+	if len(b) > s.cfg.MaxPayload {
+		return nil, crustertype.Errorf(crustertype.CodeTooLarge, "%T has %d bytes encoded: at most %d are allowed; pass a reference to the data, or raise MaxPayload", v, len(b), s.cfg.MaxPayload)
+	}
+	return b, nil
+}
+
+func (s *Service) decodeOutcome(o crustertype.Outcome, reply decoder) (any, error) {
+	if o.Failure != nil {
+		return nil, decodeError(o.Failure)
+	}
+	return reply(func(v any) error {
+		if o.Codec == "" && len(o.Payload) == 0 {
+			return nil
+		}
+		c, err := s.codecs.Lookup(o.Codec)
+		if err == nil {
+			err = c.Unmarshal(o.Payload, v)
+		}
+		if err != nil {
+			e := crustertype.Errorf(crustertype.CodeEncoding, "decode the reply into %T: %w", v, err)
+			e.Executed = true
+			return e
+		}
+		return nil
+	})
+}
+
+// send stores sends and returns when they are durable.
+func (s *Service) send(ctx context.Context, unit storage.Unit) error {
+	type answer struct {
+		res storage.Result
+		err error
+	}
+	digests := make([][16]byte, len(unit.Accepts))
+	for i := range unit.Accepts {
+		digests[i] = unit.Accepts[i].Digest
+	}
+	ch := make(chan answer, 1)
+	s.run.Send(unit, func(res storage.Result, err error) {
+		if err == nil {
+			s.workflows.Started(unit.Starts, res.Starts)
+		}
+		ch <- answer{res, err}
+	})
+	select {
+	case a := <-ch:
+		if a.err != nil {
+			return crustertype.Errorf(crustertype.CodeUnavailable, "not stored: %w", a.err)
+		}
+		for i, acc := range a.res.Accepts {
+			if m := acc.Existing; m != nil && m.Digest != digests[i] {
+				return runner.KeyConflict(m.Address, m.Method, m.Key)
+			}
+		}
+		return nil
+	case <-ctx.Done():
+		return stoppedWaiting(ctx, true)
+	}
+}
+
+// sendThrough writes sends into a transaction of the user's.
+func (s *Service) sendThrough(ctx context.Context, box storage.Outbox, unit storage.Unit) error {
+	digests := make([][16]byte, len(unit.Accepts))
+	for i := range unit.Accepts {
+		digests[i] = unit.Accepts[i].Digest
+	}
+	res, err := box.Send(ctx, unit)
+	if err != nil {
+		return err
+	}
+	for i, acc := range res.Accepts {
+		if m := acc.Existing; m != nil && m.Digest != digests[i] {
+			return runner.KeyConflict(m.Address, m.Method, m.Key)
+		}
+	}
+	box.OnCommit(func() {
+		s.run.Admit(unit.Accepts, res.Accepts)
+		s.workflows.Started(unit.Starts, res.Starts)
+	})
+	return nil
+}
+
+// knownKey reports whether a keyed message is stored already.
+func (s *Service) knownKey(ctx context.Context, m *crustertype.Message) (bool, error) {
+	have, err := s.cfg.Storage.Message(ctx, m.ID)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, crustertype.Errorf(crustertype.CodeUnavailable, "look up key %q: %w", m.Key, err)
+	case have.Digest != m.Digest:
+		return true, runner.KeyConflict(m.Address, m.Method, m.Key)
+	}
+	return true, nil
+}
+
+// grace returns a channel that fires when a running handler has had time to
+// notice that its caller gave up.
+func (s *Service) grace(ctx context.Context) <-chan struct{} {
+	return ctx.Done()
+}
+
+func (s *Service) enterStream() (leave func(), err error) {
+	st := &s.streams
+	st.Lock()
+	defer st.Unlock()
+	if st.closed {
+		return nil, crustertype.ErrShuttingDown
+	}
+	st.n++
+	return func() {
+		st.Lock()
+		defer st.Unlock()
+		if st.n--; st.n == 0 && st.idle != nil {
+			close(st.idle)
+			st.idle = nil
+		}
+	}, nil
+}
+
+func (s *Service) drainStreams(ctx context.Context) error {
+	st := &s.streams
+	st.Lock()
+	st.closed = true
+	if st.n == 0 {
+		st.Unlock()
+		return nil
+	}
+	st.idle = make(chan struct{})
+	idle := st.idle
+	st.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return crustertype.Errorf(crustertype.CodeTimeout, "streams are still being read: %w", context.Cause(ctx))
+	}
+}
+
+// retain removes what Retention has outlived, in small batches.
+func (s *Service) retain(ctx context.Context) {
+	t := time.NewTicker(min(time.Hour, max(s.cfg.Retention/10, time.Second)))
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		p := storage.Purge{Before: time.Now().Add(-s.cfg.Retention), Messages: storage.AllTypes, Executions: storage.AllTypes}
+		if s.cfg.KeyRetention > 0 {
+			p.KeysBefore = time.Now().Add(-s.cfg.KeyRetention)
+		}
+		for {
+			n, err := s.cfg.Storage.Purge(ctx, p)
+			if err != nil && ctx.Err() == nil {
+				s.cfg.Logger.WarnContext(ctx, "retention failed, it is tried again later", "error", err)
+			}
+			if n == 0 || err != nil {
+				break
+			}
+		}
+	}
+}
