@@ -190,11 +190,18 @@ func (d *decoder) key(p *plan, v reflect.Value) error {
 func (d *decoder) structure(p *plan, v reflect.Value, n uint64) error {
 	next := 0
 	for range n {
-		h := d.head()
-		if h.kind != kindStr && h.kind != kindBin {
-			return mismatch("got %s for the name of a field of %s", h.kind, typeName(p.typ))
+		var name []byte
+		if c := d.data[d.off]; c&0xe0 == 0xa0 {
+			d.off++
+			name = d.take(uint64(c & 0x1f))
+		} else {
+			h := d.head()
+			if h.kind != kindStr && h.kind != kindBin {
+				return mismatch("got %s for the name of a field of %s", h.kind, typeName(p.typ))
+			}
+			name = d.take(h.n)
 		}
-		i, ok := p.find(d.take(h.n), next)
+		i, ok := p.find(name, next)
 		if !ok {
 			d.skip()
 			continue

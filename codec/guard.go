@@ -163,7 +163,7 @@ func Check(data []byte) error {
 // walk is Check; it also reports whether an ext was seen.
 func walk(data []byte) (hasExt bool, err error) {
 	var (
-		open     [MaxDepth]uint64 // values still owed to each open container
+		open     [MaxDepth]uint32 // values still owed to each open container
 		depth    int
 		off      int
 		elements uint64
@@ -173,7 +173,15 @@ func walk(data []byte) (hasExt bool, err error) {
 		if off == len(data) {
 			return false, malformed("msgpack", off, "the bytes end where a value is due")
 		}
-		h, ok := readHead(data[off:])
+		var h head
+		var ok bool
+		if c := data[off]; c <= 0x7f || c >= 0xe0 { // most values are small integers
+			h.kind, h.size, ok = kindUint, 1, true
+		} else if c&0xe0 == 0xa0 { // or short strings, such as the names of fields
+			h.kind, h.size, h.n, ok = kindStr, 1, uint64(c&0x1f), true
+		} else {
+			h, ok = readHead(data[off:])
+		}
 		if !ok {
 			if data[off] == codeReserved {
 				return false, malformed("msgpack", off, "code 0xc1 is reserved")
@@ -216,7 +224,7 @@ func walk(data []byte) (hasExt bool, err error) {
 				return false, malformed("msgpack", at, "%s declares %d elements, too many for the %d bytes left", h.kind, n, left)
 			}
 			if n > 0 {
-				open[depth] = n
+				open[depth] = uint32(n) // at most MaxElements
 				depth++
 			}
 		}

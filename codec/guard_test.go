@@ -1,6 +1,7 @@
 package codec_test
 
 import (
+	"bytes"
 	"errors"
 	"runtime"
 	"strings"
@@ -104,7 +105,7 @@ func allocated(f func()) uint64 {
 // greedy hands its bytes to the library's decoder, which believes every length.
 type greedy struct{ m map[string]any }
 
-func (g *greedy) EncodeMsgpack(e *msgpack.Encoder) error { return e.EncodeMap(g.m) }
+func (g *greedy) EncodeMsgpack(e *msgpack.Encoder) error { return e.EncodeMapSorted(g.m) }
 
 func (g *greedy) DecodeMsgpack(d *msgpack.Decoder) (err error) {
 	g.m, err = d.DecodeMap()
@@ -114,7 +115,11 @@ func (g *greedy) DecodeMsgpack(d *msgpack.Decoder) (err error) {
 // greedier does the same through the other pair.
 type greedier struct{ M map[string]any }
 
-func (g greedier) MarshalMsgpack() ([]byte, error) { return msgpack.Marshal(g.M) }
+func (g greedier) MarshalMsgpack() ([]byte, error) {
+	var b bytes.Buffer
+	err := msgpack.NewEncoder(&b).SetSortMapKeys(true).Encode(g.M)
+	return b.Bytes(), err
+}
 
 func (g *greedier) UnmarshalMsgpack(b []byte) error {
 	return msgpack.NewDecoder(strings.NewReader(string(b))).Decode(&g.M)

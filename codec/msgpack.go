@@ -29,6 +29,11 @@ func (msgpackCodec) Marshal(v any) ([]byte, error) {
 	if uint64(len(e.buf)) > math.MaxUint32 {
 		return nil, unsupported("%d bytes are more than a payload can hold", len(e.buf))
 	}
+	if cap(e.buf) > maxPooled { // would not be used again: no need to copy
+		data := e.buf
+		e.buf = nil
+		return data, nil
+	}
 	return slices.Clone(e.buf), nil
 }
 
