@@ -98,6 +98,9 @@ var graph = map[string]rule{
 	"cmd/*":      {program: true},
 	"examples/*": {program: true},
 
+	// Servers for tests.
+	"internal/testdb": {outside: []string{pgx}},
+
 	// Tests that hold the tree to its rules.
 	"internal/srctree":    {},
 	"internal/importtest": {inside: []string{"internal/srctree"}},
