@@ -1,0 +1,220 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/journal"
+	"github.com/cruster-go/cruster/storage"
+)
+
+// load makes the run of the slot's execution, after a pause. When there is
+// nothing to run now it frees the slot and returns nil.
+func (s *slot) load(fresh *crustertype.Execution, pause time.Duration) *Run {
+	if fresh != nil {
+		cursor, err := journal.New(nil, fresh.CreatedAt, s.e.cfg.MaxSteps)
+		if r := s.begin(fresh, cursor, 0); err == nil && r != nil {
+			return r
+		}
+		s.leave(0, nil)
+		return nil
+	}
+	if !s.pause(pause) {
+		s.leave(0, nil)
+		return nil
+	}
+	r, a, err := s.recover()
+	switch {
+	case r != nil:
+		return r
+	case err == nil:
+		s.leave(0, a)
+	case errors.Is(err, storage.ErrNotFound):
+		s.leave(0, &answer{err: notFound(s.ref)})
+	case errors.Is(err, storage.ErrFenced), s.e.ctx.Err() != nil:
+		s.leave(0, &answer{err: crustertype.ErrNotOwner})
+	default:
+		again := max(s.e.cfg.Redelivery.Delay(5, rand.Float64), time.Millisecond)
+		s.e.cfg.Logger.Warn("execution cannot be loaded, trying again", "execution", s.ref.String(), "pause", again, "error", err)
+		s.leave(again, nil)
+	}
+	return nil
+}
+
+// pause waits for d, and reports false when the slot must end.
+func (s *slot) pause(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.halt:
+	case <-s.e.ctx.Done():
+	}
+	return false
+}
+
+// recover loads the execution from storage and marks that it is in memory, so
+// that a run that kills its process is counted. It returns nil without an error
+// when there is nothing to run now.
+func (s *slot) recover() (*Run, *answer, error) {
+	e, ctx := s.e, s.e.ctx
+	select {
+	case e.loaders <- struct{}{}:
+		defer func() { <-e.loaders }()
+	case <-s.halt:
+		return nil, nil, nil
+	case <-ctx.Done():
+		return nil, nil, nil
+	}
+	lease, ok := e.cfg.Lease(s.shard)
+	if !ok {
+		return nil, nil, crustertype.ErrFenced
+	}
+	x, err := e.cfg.Store.Execution(ctx, s.ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	if x.Shard != s.shard {
+		s.shard = x.Shard
+		if lease, ok = e.cfg.Lease(x.Shard); !ok {
+			return nil, nil, crustertype.ErrFenced
+		}
+	}
+	suspended := x.Status == crustertype.StatusSuspended
+	switch {
+	case x.Status != crustertype.StatusRunning && !suspended:
+		return nil, answerOf(&x), nil
+	case suspended && x.CancelAt.IsZero() && (x.WakeAt.IsZero() || x.WakeAt.After(now())):
+		if !x.WakeAt.IsZero() {
+			e.cfg.WakeAt(s.ref, s.shard, x.WakeAt)
+		}
+		return nil, nil, nil
+	case e.defs[s.ref.Type] == nil:
+		e.warnUnknown(s.ref.Type)
+		return nil, nil, nil
+	}
+	rows, err := e.cfg.Store.Steps(ctx, s.ref, x.Run)
+	if err != nil {
+		return nil, nil, err
+	}
+	if suspended && x.WakeAt.After(now()) && sawCancel(rows) {
+		e.cfg.WakeAt(s.ref, s.shard, x.WakeAt)
+		return nil, nil, nil
+	}
+	cursor, err := journal.New(rows, x.CreatedAt, e.cfg.MaxSteps)
+	if err != nil {
+		return s.bury(&x, lease, &crustertype.Failure{Code: crustertype.CodeEncoding, Message: err.Error()})
+	}
+	if !suspended && x.Attempts >= e.cfg.MaxDeliveries {
+		return s.bury(&x, lease, tooOften(&x))
+	}
+	if suspended {
+		x.Attempts, x.WaitingFor = 0, ""
+	} else {
+		x.Attempts++
+	}
+	_, err = e.cfg.Commit.Do(ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
+		ExecutionRef: s.ref, Run: x.Run, Status: crustertype.StatusRunning, Attempts: x.Attempts, WaitingFor: x.WaitingFor,
+		Outcome: x.Outcome, At: now(),
+	}}})
+	if err != nil {
+		return nil, nil, err
+	}
+	x.Status = crustertype.StatusRunning
+	return s.begin(&x, cursor, x.Attempts), nil, nil
+}
+
+// begin makes a run of x, whose stored number of runs without progress is
+// attempts, or returns nil when the slot must end.
+func (s *slot) begin(x *crustertype.Execution, cursor *journal.Cursor, attempts int) *Run {
+	lease, ok := s.e.cfg.Lease(s.shard)
+	if !ok {
+		s.e.answer(s.ref, answer{err: crustertype.ErrNotOwner})
+		return nil
+	}
+	r := newRun(s, x, lease, cursor)
+	r.stored = attempts
+	if !s.enter(r) {
+		r.release()
+		return nil
+	}
+	return r
+}
+
+// bury puts an execution aside that cannot be run.
+func (s *slot) bury(x *crustertype.Execution, lease crustertype.Lease, f *crustertype.Failure) (*Run, *answer, error) {
+	_, err := s.e.cfg.Commit.Do(s.e.ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
+		ExecutionRef: s.ref, Run: x.Run, Status: crustertype.StatusDead, Attempts: x.Attempts, WaitingFor: x.WaitingFor,
+		Outcome: crustertype.Outcome{Failure: f}, At: now(),
+	}}})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.e.cfg.Logger.Error("workflow execution is dead", "execution", s.ref.String(), "error", f.Message)
+	x.Status, x.Outcome = crustertype.StatusDead, crustertype.Outcome{Failure: f}
+	return nil, answerOf(x), nil
+}
+
+func tooOften(x *crustertype.Execution) *crustertype.Failure {
+	msg := fmt.Sprintf("%d runs ended without progress", x.Attempts)
+	if x.WaitingFor != "" {
+		msg += " at " + x.WaitingFor
+	}
+	if last := x.Outcome.Failure; last != nil {
+		return &crustertype.Failure{Code: last.Code, Message: msg + ": " + last.Message}
+	}
+	return &crustertype.Failure{Code: crustertype.CodePanic, Message: msg + ": the process died each time"}
+}
+
+func sawCancel(rows []crustertype.Step) bool {
+	for i := range rows {
+		if rows[i].Kind == crustertype.StepCancel {
+			return true
+		}
+	}
+	return false
+}
+
+// warnUnknown says once per name that a workflow is not registered here.
+func (e *Engine) warnUnknown(name string) {
+	e.mu.Lock()
+	known := e.unknown[name]
+	e.unknown[name] = true
+	e.mu.Unlock()
+	if !known {
+		e.cfg.Logger.Warn("storage has executions of a workflow that is not registered here: they wait", "workflow", name)
+	}
+}
+
+func notFound(ref crustertype.ExecutionRef) error {
+	return crustertype.Errorf(crustertype.CodeNotFound, "no such execution").At("workflow", ref.Address())
+}
+
+// cancelCause says why an execution is to be cancelled, or returns nil.
+func cancelCause(x *crustertype.Execution, at time.Time) error {
+	switch {
+	case !x.CancelAt.IsZero():
+		return cancelled(x.CancelReason)
+	case !x.Deadline.IsZero() && !at.Before(x.Deadline):
+		return timedOut(x.Deadline)
+	}
+	return nil
+}
+
+func cancelled(reason string) error {
+	if reason == "" {
+		return crustertype.Errorf(crustertype.CodeCancelled, "the execution was cancelled")
+	}
+	return crustertype.Errorf(crustertype.CodeCancelled, "the execution was cancelled: %s", reason)
+}
+
+func timedOut(at time.Time) error {
+	return crustertype.Errorf(crustertype.CodeTimeout, "the execution's deadline %s passed", at.UTC().Format(time.RFC3339))
+}
