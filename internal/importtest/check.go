@@ -77,8 +77,8 @@ func (r rule) refuses(table map[string]rule, pkg string, f srctree.File, name st
 
 func (r rule) refusesInside(pkg string, f srctree.File, folder string) string {
 	switch {
-	case slices.Contains(r.inside, folder):
-		return ""
+	case slices.Contains(r.inside, folder) || strings.HasPrefix(folder, pkg+"/internal/"):
+		return "" // what lies under its own internal/ is part of a package
 	case r.program && !isInternal(folder):
 		return ""
 	case f.Test && (folder == pkg || isKit(folder) || folder == "storage/memory" || slices.Contains(r.tests, folder)):

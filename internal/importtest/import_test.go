@@ -59,6 +59,7 @@ func TestCheckTree(t *testing.T) {
 		{"example to internal", "examples/orders/a.go", "main", m + "/internal/runner", "users cannot import internal"},
 
 		{"test to its own package", "journal/a_test.go", "journal_test", m + "/journal", ""},
+		{"test to its own internal", "internal/handler/a_test.go", "handler", m + "/internal/handler/internal/elsewhere", ""},
 		{"test to kit", "storage/sqlite/a_test.go", "sqlite", m + "/storage/storagetest", ""},
 		{"test to memory", "internal/commit/a_test.go", "commit", m + "/storage/memory", ""},
 		{"test to go-cmp", "journal/a_test.go", "journal", cmp + "/cmp", ""},
