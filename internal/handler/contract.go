@@ -35,13 +35,13 @@ func ScanSpec(spec any, m Markers) (*Spec, error) {
 	s := newScanner(reflect.PointerTo(t), reflect.Value{}, &m, markEntity)
 	h := s.head()
 	sp := &Spec{Type: t, Options: h.entity, Methods: make(map[string]MethodOptions)}
+	if h.given {
+		sp.Name = h.name
+	}
 	depth := make(map[string]int)
 	for _, n := range s.nodes {
 		if !n.open {
 			continue
-		}
-		if n.marks.kinds[markEntity] > 0 && sp.Name == "" {
-			sp.Name = n.marks.name
 		}
 		for _, tag := range n.marks.methods {
 			if d, ok := depth[tag.method]; ok && d <= n.depth() || tag.kind != markRPC {
@@ -50,7 +50,6 @@ func ScanSpec(spec any, m Markers) (*Spec, error) {
 			depth[tag.method], sp.Methods[tag.method] = n.depth(), tag.options
 		}
 	}
-	// A spec needs no usable type name: the interface has one.
 	if err := s.faults.err(); err != nil {
 		return nil, err
 	}

@@ -2,9 +2,10 @@ package handler
 
 import (
 	"fmt"
-	"go/token"
 	"reflect"
 	"slices"
+	"unicode"
+	"unicode/utf8"
 )
 
 // tagAt is a method tag and the struct that carries it.
@@ -66,8 +67,8 @@ func (s *scanner) tagApplies(n *node, tag methodTag, report bool) bool {
 		return false
 	}
 	if !has {
-		if methods, fields := n.claimants(name); len(methods)+len(fields) > 1 && len(methods) > 0 {
-			return false // ambiguous: checkHidden tells
+		if s.ambiguous(n, name) {
+			return false
 		}
 		if report {
 			s.unknownMethod(n, tag, spec)
@@ -97,39 +98,55 @@ func (s *scanner) unknownMethod(n *node, tag methodTag, spec bool) {
 		}
 	}
 	typ := n.typ.String()
-	if tag.method != "" && !token.IsExported(tag.method) && token.IsIdentifier(tag.method) {
-		if near := nearest(tag.method, names); near == "" {
-			s.faults.add(typ, "", "the %s tag %q names an unexported method: export it, or remove the tag (unexported methods are never dispatched)", tag.kind, tag.method)
-			return
-		}
+	if !exported(tag.method) && nearest(tag.method, names) == "" {
+		s.faults.add(typ, "", "the %s tag %q names an unexported method: export it, or remove the tag (unexported methods are never dispatched)", tag.kind, tag.method)
+		return
 	}
 	s.faults.add(typ, "", "the %s tag %q names no method of *%s%s", tag.kind, tag.method, set.Elem(), hint(tag.method, names))
+}
+
+// exported reports whether a Go name is exported.
+func exported(name string) bool {
+	r, _ := utf8.DecodeRuneInString(name)
+	return unicode.IsUpper(r)
+}
+
+// ambiguous reports whether name is no method of the type below n because Go
+// found several, and notes that as a fault once.
+func (s *scanner) ambiguous(n *node, name string) bool {
+	methods, fields := n.claimants(name)
+	from := append(slices.Clone(methods), fields...)
+	if len(methods) == 0 || len(from) < 2 {
+		return false
+	}
+	if !s.told[name] {
+		s.told[name] = true
+		typ := "*" + n.typ.String()
+		s.faults.method(typ, name, position{}, fmt.Sprintf("a method %s of %s itself that calls the right one", name, typ), "it is ambiguous: it comes from %s", places(from))
+	}
+	return true
 }
 
 // checkHidden reports the methods of published groups that nobody can call
 // because Go found their name ambiguous, or hidden by a field.
 func (s *scanner) checkHidden() {
-	done := make(map[string]bool)
 	for _, n := range s.nodes {
 		if !n.open || n == s.root {
 			continue
 		}
 		for i := range n.methods.NumMethod() {
 			rm := n.methods.Method(i)
-			if done[rm.Name] || s.root.hasMethod(rm.Name) || !leads(rm.Type, 1, contextType) || !n.declares(rm.Name) {
+			if s.told[rm.Name] || s.root.hasMethod(rm.Name) || !leads(rm.Type, 1, contextType) || !n.declares(rm.Name) || n.marks.private(rm.Name) {
 				continue
 			}
-			methods, fields := s.root.claimants(rm.Name)
-			done[rm.Name] = true
-			pos, _ := n.position(rm.Name)
-			typ := "*" + n.typ.String()
-			switch {
-			case len(methods)+len(fields) > 1:
-				from := append(slices.Clone(methods), fields...)
-				s.faults.method(typ, rm.Name, pos, fmt.Sprintf("a method %s of %s that calls the right one", rm.Name, s.typ),
-					"ambiguous in %s: it comes from %s", s.typ, places(from))
-			case len(fields) == 1:
-				s.faults.method(typ, rm.Name, pos, "another name for one of them", "hidden in %s by the field %s.%s", s.typ, fields[0].where(), rm.Name)
+			if s.ambiguous(s.root, rm.Name) {
+				continue
+			}
+			if _, fields := s.root.claimants(rm.Name); len(fields) > 0 {
+				s.told[rm.Name] = true
+				pos, _ := n.position(rm.Name)
+				s.faults.method("*"+n.typ.String(), rm.Name, pos, "another name for one of them",
+					"it is hidden in %s by the field %s", s.typ, fields[0].where()+"."+rm.Name)
 			}
 		}
 	}

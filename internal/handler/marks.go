@@ -23,6 +23,7 @@ func (k markKind) String() string {
 type marks struct {
 	kinds    [4]int // number of markers per kind
 	name     string // of the Entity or Workflow marker
+	headTag  bool   // that marker has a tag
 	entity   EntityOptions
 	workflow WorkflowOptions
 	methods  []methodTag
@@ -38,6 +39,16 @@ type methodTag struct {
 
 // any reports whether the struct carries a marker.
 func (m *marks) any() bool { return m.kinds != [4]int{} }
+
+// private reports whether a tag of the struct makes the method private.
+func (m *marks) private(method string) bool {
+	for _, t := range m.methods {
+		if t.method == method {
+			return t.options.Visibility == Private
+		}
+	}
+	return false
+}
 
 // kindOf returns which marker t is.
 func (m *Markers) kindOf(t reflect.Type) (markKind, bool) {
@@ -99,7 +110,7 @@ func (ms *marks) read(f reflect.StructField, kind markKind, tag string, tagged b
 		} else {
 			name, ms.workflow, problems = parseWorkflowTag(tag)
 		}
-		ms.name = name
+		ms.name, ms.headTag = name, tag != ""
 		if name != "" {
 			if err := CheckName(name); err != nil {
 				problems = append(problems, fmt.Sprintf("has a bad name: %v", err))

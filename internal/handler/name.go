@@ -155,46 +155,39 @@ func (n FuncName) Expression() string {
 
 // Explain says why fn is no usable method expression, and what to write
 // instead. It returns nil if fn is a method expression, of whatever type.
-func Explain(fn any) error {
+func Explain(fn any) error { return explain(fn, "(*Counter).Increment") }
+
+// explain is Explain with an expression that would be right.
+func explain(fn any, example string) error {
 	ft := reflect.TypeOf(fn)
 	if ft == nil {
-		return fmt.Errorf("%w: nil; pass a method expression such as (*Counter).Increment", ErrNotHandler)
+		return fmt.Errorf("%w: nil; pass a method expression such as %s", ErrNotHandler, example)
 	}
 	if ft.Kind() != reflect.Func {
-		return fmt.Errorf("%w: a value of type %s; pass a method expression such as (*Counter).Increment", ErrNotHandler, ft)
+		return fmt.Errorf("%w: a value of type %s; pass a method expression such as %s", ErrNotHandler, ft, example)
 	}
 	n := NameOf(fn)
 	if n.Full == "" {
-		return fmt.Errorf("%w: a nil %s; pass a method expression such as %s", ErrNotHandler, ft, example(ft))
+		return fmt.Errorf("%w: a nil %s; pass a method expression such as %s", ErrNotHandler, ft, example)
 	}
 	switch n.Kind {
 	case MethodValue:
-		n.Kind = MethodExpr
-		recv := strings.ToLower(n.Type[:1])
-		return fmt.Errorf("%w: %s.%s is a method value, bound to one receiver; write %s", ErrNotHandler, recv, n.Method, n.Expression())
+		expr := n.Expression()
+		write := expr
+		if !n.Pointer { // a value receiver, seen through a pointer by cruster, or an interface
+			n.Pointer = true
+			write = n.Expression() + ", or " + expr + " if that is an interface"
+		}
+		return fmt.Errorf("%w: %s is a method value, bound to one receiver (%s.%s); write %s",
+			ErrNotHandler, expr, strings.ToLower(n.Type[:1]), n.Method, write)
 	case Closure:
 		if n.Generic {
 			return fmt.Errorf("%w: %s (%s:%d) is a closure; inside a generic function a method expression on a type parameter, or on a type made from one, "+
-				"becomes a closure too: take the method as a parameter, or name a concrete type, such as %s", ErrNotHandler, n.Full, n.File, n.Line, example(ft))
+				"becomes a closure too: take the method as a parameter, or name a concrete type, such as %s", ErrNotHandler, n.Full, n.File, n.Line, example)
 		}
-		return fmt.Errorf("%w: %s (%s:%d) is a closure; pass the method expression itself, such as %s", ErrNotHandler, n.Full, n.File, n.Line, example(ft))
+		return fmt.Errorf("%w: %s (%s:%d) is a closure; pass the method expression itself, such as %s", ErrNotHandler, n.Full, n.File, n.Line, example)
 	case PlainFunc:
-		return fmt.Errorf("%w: %s (%s:%d) is a function, not a method; pass a method expression such as %s", ErrNotHandler, n.Expression(), n.File, n.Line, example(ft))
+		return fmt.Errorf("%w: %s (%s:%d) is a function, not a method; pass a method expression such as %s", ErrNotHandler, n.Expression(), n.File, n.Line, example)
 	}
 	return nil
-}
-
-// example is a method expression that a function of type ft could have been.
-func example(ft reflect.Type) string {
-	if ft.NumIn() > 0 {
-		t := ft.In(0)
-		e := t
-		if t.Kind() == reflect.Pointer {
-			e = t.Elem()
-		}
-		if e.Name() != "" && t != contextType && e.NumMethod()+reflect.PointerTo(e).NumMethod() > 0 {
-			return expression(t.String(), "Method")
-		}
-	}
-	return "(*Counter).Increment"
 }

@@ -16,10 +16,11 @@ type scanner struct {
 	root   *node
 	nodes  []*node // root and all below, parents first
 	faults faults
+	told   map[string]bool // ambiguous and hidden methods reported already
 }
 
 func newScanner(t reflect.Type, v reflect.Value, m *Markers, kind markKind) *scanner {
-	s := &scanner{typ: t, val: v, m: m, kind: kind, faults: faults{typ: t.String()}}
+	s := &scanner{typ: t, val: v, m: m, kind: kind, faults: faults{typ: t.String()}, told: make(map[string]bool)}
 	root, ok := walk(t.Elem(), m)
 	if !ok {
 		s.faults.add(t.String(), "", "it embeds more than %d structs, counting each path", maxNodes)
@@ -102,23 +103,17 @@ func (s *scanner) isNil(n *node) bool {
 // head is the marker that names the type.
 type head struct {
 	name     string
+	given    bool // the tag gives the name
 	entity   EntityOptions
 	workflow WorkflowOptions
 }
 
-// head finds the shallowest Entity or Workflow marker.
+// head finds the shallowest Entity or Workflow marker with a tag, or else the
+// shallowest without.
 func (s *scanner) head() head {
-	var found []*node
-	for depth := 0; len(found) == 0; depth++ {
-		level := s.root.level(depth)
-		if len(level) == 0 {
-			break
-		}
-		for _, n := range level {
-			if n.open && n.marks.kinds[s.kind] > 0 {
-				found = append(found, n)
-			}
-		}
+	found := s.shallowest(func(n *node) bool { return n.marks.headTag && n.marks.kinds[s.kind] > 0 })
+	if len(found) == 0 {
+		found = s.shallowest(func(n *node) bool { return n.marks.kinds[s.kind] > 0 })
 	}
 	h := head{name: s.typ.Elem().Name()}
 	switch len(found) {
@@ -132,11 +127,31 @@ func (s *scanner) head() head {
 	ms := found[0].marks
 	h.entity, h.workflow = ms.entity, ms.workflow
 	if ms.name != "" {
-		h.name = ms.name
+		h.name, h.given = ms.name, true
 	} else if err := CheckName(h.name); err != nil {
 		s.faults.add(s.typ.String(), "", "%v; give one in the tag of its %s marker", err, s.kind)
 	}
 	return h
+}
+
+// shallowest returns the published structs at the least depth at which any
+// satisfies f.
+func (s *scanner) shallowest(f func(*node) bool) []*node {
+	for depth := 0; ; depth++ {
+		level := s.root.level(depth)
+		if len(level) == 0 {
+			return nil
+		}
+		var found []*node
+		for _, n := range level {
+			if n.open && f(n) {
+				found = append(found, n)
+			}
+		}
+		if len(found) > 0 {
+			return found
+		}
+	}
 }
 
 // table builds the table of handlers.
@@ -182,11 +197,15 @@ func (s *scanner) method(rm reflect.Method, tag *tagAt) (*Method, *Skip) {
 		skip.Visibility, skip.Reason = Private, "it is tagged private"
 		return nil, skip
 	}
+	typ := "*" + o.typ.String()
 	if !o.open {
 		skip.Reason = s.closedReason(o)
+		if tag != nil && tag.at == s.root {
+			s.faults.method(s.typ.String(), rm.Name, pos, fmt.Sprintf("a method %s of %s itself, or a marker in the embedded struct", rm.Name, s.typ),
+				"it has a tag, but %s", skip.Reason)
+		}
 		return nil, skip
 	}
-	typ := "*" + o.typ.String()
 	sig, problems := classify(rm.Type, 1, contextType)
 	if len(problems) == 0 && sig.kind == Stream {
 		if s.kind == markWorkflow {

@@ -19,11 +19,18 @@ func nearest(name string, candidates []string) string {
 	return best
 }
 
-// hint is the end of a text about an unknown name: the nearest candidate, or
-// else all of them.
-func hint(name string, candidates []string) string {
+// didYouMean is the end of a text about an unknown name: the nearest candidate.
+func didYouMean(name string, candidates []string) string {
 	if n := nearest(name, candidates); n != "" {
 		return fmt.Sprintf("; did you mean %q?", n)
+	}
+	return ""
+}
+
+// hint is didYouMean, or else the list of all candidates.
+func hint(name string, candidates []string) string {
+	if s := didYouMean(name, candidates); s != "" {
+		return s
 	}
 	if len(candidates) == 0 {
 		return ""
@@ -32,9 +39,9 @@ func hint(name string, candidates []string) string {
 	slices.Sort(sorted)
 	const most = 8
 	if len(sorted) > most {
-		return fmt.Sprintf("; there are %s and %d more", strings.Join(sorted[:most], ", "), len(sorted)-most)
+		return fmt.Sprintf("; choose from %s and %d more", strings.Join(sorted[:most], ", "), len(sorted)-most)
 	}
-	return "; there is " + strings.Join(sorted, ", ")
+	return "; choose from " + strings.Join(sorted, ", ")
 }
 
 // distance is the number of edits (insert, delete, replace, swap neighbours)

@@ -101,7 +101,7 @@ func (t *Table) Resolve(fn any) (*Method, error) {
 	ft := reflect.TypeOf(fn)
 	pc := PointerOf(fn)
 	if pc == 0 {
-		return nil, Explain(fn)
+		return nil, explain(fn, t.example())
 	}
 	if m, ok := t.ByPointer(pc); ok {
 		return m, nil
@@ -109,14 +109,10 @@ func (t *Table) Resolve(fn any) (*Method, error) {
 	if e, ok := t.groups[pc]; ok {
 		return e.method, e.err
 	}
-	if err := Explain(fn); err != nil {
+	if err := explain(fn, t.example()); err != nil {
 		return nil, err
 	}
-	n := NameOf(fn)
-	if ft.NumIn() == 0 {
-		return nil, fmt.Errorf("%w: %s", ErrNotHandler, n.Expression())
-	}
-	recv := ft.In(0)
+	n, recv := NameOf(fn), ft.In(0) // a method expression takes its receiver
 	switch {
 	case n.Kind == InterfaceMethod && t.typ.Implements(recv):
 		if m, ok := t.byName[n.Method]; ok {
@@ -136,6 +132,15 @@ func (t *Table) Resolve(fn any) (*Method, error) {
 	}
 }
 
+// example is the expression of some handler of the type.
+func (t *Table) example() string {
+	name := "Method"
+	if len(t.methods) > 0 {
+		name = t.methods[0].Name
+	}
+	return expression(t.typ.String(), name)
+}
+
 // unpublished says why a method of the type is in no table.
 func (t *Table) unpublished(name string) error {
 	what := expression(t.typ.String(), name)
@@ -143,6 +148,9 @@ func (t *Table) unpublished(name string) error {
 		if s.Name == name {
 			return fmt.Errorf("%w: %s is not published: %s", ErrNotHandler, what, s.Reason)
 		}
+	}
+	if !exported(name) {
+		return fmt.Errorf("%w: %s is unexported, and unexported methods are never dispatched", ErrNotHandler, what)
 	}
 	return fmt.Errorf("%w: %s does not take a context.Context first", ErrNotHandler, what)
 }

@@ -208,8 +208,7 @@ func backoffOption(dst *Opt[Backoff]) option {
 				return nil
 			}
 		}
-		return fmt.Errorf("%q is neither exponential nor constant%s", got,
-			strings.TrimPrefix(hint(got, []string{"exponential", "constant"}), "; there is constant, exponential"))
+		return fmt.Errorf("%q is neither exponential nor constant%s", got, didYouMean(got, []string{"exponential", "constant"}))
 	}
 }
 

@@ -115,10 +115,10 @@ func receiverFor[E any](m *Method, fn any, kind Kind) (recv E, ok bool) {
 		return recv, false
 	}
 	pc := PointerOf(fn)
-	if e, same := m.recv.(E); same && pc == m.PC {
+	if e, same := m.recv.(E); same && (pc == m.PC || isInterfaceMethod(fn, m.Name)) {
 		return e, true
 	}
-	if pc == m.PC || pc != m.expressionOn(reflect.TypeFor[E]()) {
+	if pc == 0 || pc == m.PC || pc != m.expressionOn(reflect.TypeFor[E]()) {
 		return recv, false
 	}
 	r, ok := m.Receiver(reflect.TypeFor[E]())
@@ -127,6 +127,11 @@ func receiverFor[E any](m *Method, fn any, kind Kind) (recv E, ok bool) {
 	}
 	recv, ok = r.(E)
 	return recv, ok
+}
+
+func isInterfaceMethod(fn any, name string) bool {
+	n := NameOf(fn)
+	return n.Kind == InterfaceMethod && n.Method == name
 }
 
 // expressionOn returns the code pointer of the method's expression on t.
