@@ -72,14 +72,28 @@ func (e *Engine) nudgeFeeder() {
 	}
 }
 
-// feed brings runs into memory that had to stay in storage. It waits until a
-// good part of the room is free, so that it reads pages and not single rows.
+// feedPause is how long the feeder waits for more room, so that it reads pages
+// and not a row for each place that becomes free.
+const feedPause = 20 * time.Millisecond
+
+// feed brings runs into memory that had to stay in storage.
 func (e *Engine) feed(ctx context.Context) {
 	e.mu.Lock()
-	used := len(e.slots) - e.waiting
-	if e.closing != nil || !e.backlog || used > e.cfg.MaxResident-max(1, e.cfg.MaxResident/8) {
+	room := e.cfg.MaxResident - len(e.slots) + e.waiting
+	if e.closing != nil || !e.backlog || room <= 0 {
 		e.mu.Unlock()
 		return
+	}
+	if room < e.cfg.MaxResident/8 {
+		e.mu.Unlock()
+		t := time.NewTimer(feedPause)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		e.mu.Lock()
 	}
 	e.backlog = false
 	shards := slices.Collect(maps.Keys(e.shards))
@@ -106,6 +120,14 @@ func (e *Engine) feed(ctx context.Context) {
 func (e *Engine) Wake(ref crustertype.ExecutionRef) {
 	if shard, _, ok := e.owned(ref); ok {
 		e.activate(ref, shard, nil, false)
+	}
+}
+
+// Feed brings an execution into memory that was stored by somebody else. Unlike
+// Wake it does nothing when it is there.
+func (e *Engine) Feed(ref crustertype.ExecutionRef) {
+	if !e.resident(ref) {
+		e.Wake(ref)
 	}
 }
 

@@ -19,7 +19,7 @@ type slot struct {
 	run     *Run          // nil while loading, or between two runs
 	stopped *exit         // set when the slot must end
 	wake    bool          // something happened that the present run may not have seen
-	lent    bool          // waits for another execution: holds no place
+	lent    int           // steps that wait for other executions; then it holds no place
 	gone    chan struct{} // closed when the slot is free; nil while nobody waits
 }
 
@@ -135,10 +135,6 @@ func (s *slot) leave(again time.Duration, a *answer) {
 func (s *slot) free(again time.Duration) {
 	e := s.e
 	s.run = nil
-	if s.lent {
-		s.lent = false
-		e.waiting--
-	}
 	if again > 0 && s.stopped == nil || s.wake && (s.stopped == nil || s.stopped.kind == exitDropped) {
 		again = max(0, again)
 	} else {
@@ -183,21 +179,20 @@ func (s *slot) left() <-chan struct{} {
 	return s.gone
 }
 
-// lend gives the slot's place to others while its run waits for another
-// execution, which else might never find one.
-func (s *slot) lend(lent bool) {
+// lend gives the slot's place to others while steps of its run wait for other
+// executions, which else might never find one.
+func (s *slot) lend(n int) {
 	e := s.e
 	e.mu.Lock()
-	feed := false
-	if s.lent != lent {
-		s.lent = lent
-		if lent {
-			e.waiting++
-			feed = e.backlog
-		} else {
-			e.waiting--
-		}
+	before := s.lent
+	s.lent += n
+	switch {
+	case before == 0 && s.lent > 0:
+		e.waiting++
+	case before > 0 && s.lent == 0:
+		e.waiting--
 	}
+	feed := n > 0 && e.backlog
 	e.mu.Unlock()
 	if feed {
 		e.nudgeFeeder()

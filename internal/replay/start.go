@@ -122,8 +122,8 @@ func (e *Engine) Start(ctx context.Context, p StartParams) (existed bool, err er
 	return true, nil
 }
 
-// uncertain reports that the caller stopped waiting while the start was under
-// way.
+// uncertain reports that the caller stopped waiting for something that goes on
+// without it.
 func uncertain(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	code := crustertype.CodeCancelled

@@ -67,7 +67,7 @@ func (e *Engine) Wait(ctx context.Context, ref crustertype.ExecutionRef) (cruste
 		return a.outcome, a.err
 	case <-ctx.Done():
 		e.forget(ref, ch)
-		return crustertype.Outcome{}, context.Cause(ctx)
+		return crustertype.Outcome{}, uncertain(ctx)
 	case <-run.Done():
 		e.forget(ref, ch)
 		return crustertype.Outcome{}, crustertype.ErrShuttingDown
