@@ -37,13 +37,15 @@ func CheckTypeFor(c Codec, t reflect.Type) error {
 }
 
 var (
-	msgpackChecks = &checkCache{dialect: msgpackDialect}
-	jsonChecks    = &checkCache{dialect: jsonDialect}
+	msgpackChecks  = &checkCache{dialect: msgpackDialect}
+	jsonChecks     = &checkCache{dialect: jsonDialect}
+	jsonHeldChecks = &checkCache{dialect: jsonDialect, held: true} // of what an any holds
 )
 
 // checkCache remembers the verdict on each type. It is bounded by the number of types in the program.
 type checkCache struct {
 	*dialect
+	held     bool     // values have no address
 	verdicts sync.Map // reflect.Type -> error or nil
 }
 
@@ -55,8 +57,8 @@ func (c *checkCache) check(t reflect.Type) error {
 		err, _ := v.(error)
 		return err
 	}
-	w := &typeWalk{dialect: c.dialect, seen: make(map[reflect.Type]bool)}
-	w.walk(t, typeName(t))
+	w := &typeWalk{dialect: c.dialect, seen: make(map[visit]bool)}
+	w.walk(t, typeName(t), !c.held)
 	var err error
 	if len(w.faults) > 0 {
 		err = &typeError{faults: w.faults}
@@ -97,20 +99,30 @@ func (e *typeError) Unwrap() error { return ErrUnsupported }
 // typeWalk collects the faults of a type. Each type is entered once, under the first path that leads to it.
 type typeWalk struct {
 	*dialect
-	seen   map[reflect.Type]bool
+	seen   map[visit]bool
 	faults []fault
+}
+
+// visit is a type, and whether its values have an address where it is used.
+type visit struct {
+	typ  reflect.Type
+	addr bool
 }
 
 func (w *typeWalk) fault(path, format string, args ...any) {
 	w.faults = append(w.faults, fault{path, fmt.Sprintf(format, args...)})
 }
 
-func (w *typeWalk) walk(t reflect.Type, path string) {
-	if t == timeType || w.seen[t] {
+func (w *typeWalk) walk(t reflect.Type, path string, addr bool) {
+	at := visit{t, addr || !w.json} // only encoding/json cares
+	if t == timeType || w.seen[at] {
 		return
 	}
-	w.seen[t] = true
+	w.seen[at] = true
 	if k := w.custom(t); k != customNone {
+		if !at.addr && needsAddress(t, k) {
+			w.fault(path, "%s of %s has a pointer receiver, which encoding/json does not call here: use *%s, or give it a value receiver", k.method(), t, t)
+		}
 		w.promoted(t, k, path)
 		return
 	}
@@ -120,25 +132,25 @@ func (w *typeWalk) walk(t reflect.Type, path string) {
 			w.fault(path, "pointer type %s points to nothing but itself: put a struct in between", t)
 			return
 		}
-		w.walk(t.Elem(), path)
+		w.walk(t.Elem(), path, true)
 	case reflect.Slice:
 		if t.Elem().Kind() != reflect.Uint8 {
-			w.walk(t.Elem(), path+"[]")
+			w.walk(t.Elem(), path+"[]", true)
 		}
 	case reflect.Array:
 		if t.Elem().Kind() != reflect.Uint8 {
-			w.walk(t.Elem(), path+"[]")
+			w.walk(t.Elem(), path+"[]", addr)
 		}
 	case reflect.Map:
 		w.key(t.Key(), path+"[key]")
-		w.walk(t.Elem(), path+"[]")
+		w.walk(t.Elem(), path+"[]", false)
 	case reflect.Struct:
 		fields, faults := w.structFields(t)
 		for _, f := range faults {
 			w.fault(path+"."+f.goPath, "%s", f.reason)
 		}
 		for _, f := range fields {
-			w.walk(f.typ, path+"."+f.goPath)
+			w.walk(f.typ, path+"."+f.goPath, addr || f.embedded > 0)
 		}
 	case reflect.Interface:
 		switch {
@@ -159,7 +171,7 @@ func (w *typeWalk) walk(t reflect.Type, path string) {
 
 // key accepts what both the wire and a Go map take as a key without losing its identity.
 func (w *typeWalk) key(t reflect.Type, path string) {
-	if isTextType(t) || t == timeType {
+	if isTextType(t) && (!w.json || t.Implements(textEncoder)) || t == timeType {
 		return
 	}
 	switch k := t.Kind(); {

@@ -60,7 +60,7 @@ func customOf(t reflect.Type) customKind {
 		return customBinary
 	case hasPair(t, textEncoder, textDecoder):
 		return customText
-	case t.Kind() == reflect.Struct && hasPair(t, jsonTypeEncoder, jsonTypeDecoder) && hidesState(t):
+	case t.Kind() == reflect.Struct && hasPair(t, jsonTypeEncoder, jsonTypeDecoder) && needsMethods(t):
 		return customJSON
 	}
 	return customNone
@@ -88,15 +88,36 @@ func hasPair(t, enc, dec reflect.Type) bool {
 	return p.Implements(enc) && p.Implements(dec)
 }
 
+// needsAddress reports whether encoding/json, which does not copy values to get at their address, would miss the methods of pair k.
+func needsAddress(t reflect.Type, k customKind) bool {
+	return k == customJSON && !t.Implements(jsonTypeEncoder) || k == customText && !t.Implements(textEncoder)
+}
+
 func isTextType(t reflect.Type) bool {
 	return mayHaveMethods(t) && t != timeType && hasPair(t, textEncoder, textDecoder)
 }
 
-// hidesState reports an unexported field that holds something.
-func hidesState(t reflect.Type) bool {
+// needsMethods reports a field that could not travel as it is: unexported state, or a kind that only the type's own methods can handle.
+func needsMethods(t reflect.Type) bool {
 	for i := range t.NumField() {
-		if sf := t.Field(i); !sf.IsExported() && !sf.Anonymous && sf.Name != "_" && sf.Type.Size() > 0 {
+		sf := t.Field(i)
+		if sf.Name == "_" || sf.Anonymous && !sf.IsExported() || sf.Type.Size() == 0 {
+			continue
+		}
+		if !sf.IsExported() {
 			return true
+		}
+		ft := sf.Type
+		for hops := 0; hops < 8 && (ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Slice || ft.Kind() == reflect.Array || ft.Kind() == reflect.Map); hops++ {
+			ft = ft.Elem()
+		}
+		switch ft.Kind() {
+		case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Uintptr, reflect.Complex64, reflect.Complex128:
+			return true
+		case reflect.Interface:
+			if ft.NumMethod() > 0 {
+				return true
+			}
 		}
 	}
 	return false

@@ -37,6 +37,19 @@ func (jsonCodec) Marshal(v any) (data []byte, err error) {
 		return nil, err
 	}
 	defer recovered(&err, ErrUnsupported, t, "a marshal method")
+	if t != nil {
+		rv := reflect.ValueOf(v)
+		if holdsAny(t) {
+			if err := checkHeld(rv, 0); err != nil {
+				return nil, rooted(err, t)
+			}
+		}
+		if t.Kind() == reflect.Struct || t.Kind() == reflect.Array || t.NumMethod() != reflect.PointerTo(t).NumMethod() {
+			p := reflect.New(t) // encoding/json calls methods of pointer receivers only on what has an address
+			p.Elem().Set(rv)
+			v = p.Interface()
+		}
+	}
 	buf := jsonBuffers.Get().(*bytes.Buffer)
 	buf.Reset()
 	enc := json.NewEncoder(buf)

@@ -49,6 +49,7 @@ func TestMsgpackRoundTrip(t *testing.T) {
 	trip(t, mp, raw{instant})
 	trip(t, mp, jsonOnly{7})
 	trip(t, mp, onlyHalf(3))
+	trip(t, mp, map[string]drawing{"d": {[]shape{square(1), square(2)}}})
 	trip(t, mp, big.NewInt(1<<62))
 	trip(t, mp, mustURL("http://a/b?c=d"))
 	trip(t, mp, wide{A0: 1, B9: 2})
@@ -173,6 +174,14 @@ func TestMsgpackBytes(t *testing.T) {
 		{"sorted keys", map[string]int{"b": 2, "aa": 3, "a": 1}, "\x83\xa1a\x01\xa2aa\x03\xa1b\x02"},
 		{"sorted integer keys", map[int]bool{3: true, 1: false}, "\x82\x01\xc2\x03\xc3"},
 		{"text key", map[currency]int{1: 1}, "\x81\xa3USD\x01"},
+		{"omitempty of every kind", struct {
+			A [0]int          `msgpack:",omitempty"`
+			B map[string]int  `msgpack:",omitempty"`
+			C struct{ X int } `msgpack:",omitempty"`
+			D *int            `msgpack:",omitempty"`
+			E any             `json:",omitempty"`
+			F bool            `json:"f,omitempty"`
+		}{}, "\x81\xa1C\x81\xa1X\x00"},
 		{"nil map", map[string]int(nil), "\xc0"},
 		{"short time", time.Unix(1, 0), "\xd6\xff\x00\x00\x00\x01"},
 		{"nil embedded pointer adds nothing", struct {
@@ -364,17 +373,22 @@ func TestMarshalErrors(t *testing.T) {
 	loop.Next = loop
 	var self any
 	self = &self
+	tangle := &web{}
+	tangle.A, tangle.B = tangle, tangle
 	for _, tc := range []struct {
 		name string
 		in   any
 		want string
 	}{
 		{"cycle", loop, "nested deeper than 64: does the value contain itself?"},
+		{"tangle", tangle, "nested deeper than 64: does the value contain itself?"},
 		{"any in itself", self, "pointers nested deeper than 256: does the value contain itself?"},
 		{"too many", make([]int, codec.MaxElements+1), "codec: more than 1048576 elements in one payload: send it in parts, or numbers packed into []byte"},
 		{"chan", make(chan int), "codec: type chan int: chan cannot travel: use a plain value, or leave it out with `msgpack:\"-\"`"},
 		{"func inside any", order{Extra: []any{func() {}}}, "codec: field order.Extra[0]: holds a func(): codec: type func(): func cannot travel: use a plain value, or leave it out with `msgpack:\"-\"`"},
 		{"panic", panicky{}, "codec: MarshalText of codec_test.panicky panicked: no text today"},
+		{"too deep through a method", nest(greedier{map[string]any{"k": 1}}, codec.MaxDepth), "nested deeper than 64"},
+		{"too many through a method", []any{make([]int, codec.MaxElements-4), greedier{map[string]any{"k": 1, "l": 2}}}, "send it in parts, or numbers packed into []byte"},
 		{"two values", streamed{tags: map[string]any{}}, "codec: EncodeMsgpack of codec_test.streamed: codec: malformed payload: msgpack at byte 15: 1 bytes follow the value"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -394,6 +408,14 @@ func TestMarshalErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// nest puts v into n slices.
+func nest(v any, n int) any {
+	for range n {
+		v = []any{v}
+	}
+	return v
 }
 
 func TestUnmarshalPanics(t *testing.T) {

@@ -1,6 +1,7 @@
 package codec_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -136,6 +137,38 @@ func (j jsonOnly) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, `{"n":
 func (j *jsonOnly) UnmarshalJSON(b []byte) error {
 	_, err := fmt.Sscanf(string(b), `{"n":%d}`, &j.n)
 	return err
+}
+
+// shape is an interface, drawing a type that knows how to send one.
+type shape interface{ Area() float64 }
+
+type square float64
+
+func (s square) Area() float64 { return float64(s * s) }
+
+type drawing struct{ Shapes []shape }
+
+func (d *drawing) MarshalJSON() ([]byte, error) {
+	var sides []float64
+	for _, s := range d.Shapes {
+		sides = append(sides, float64(s.(square)))
+	}
+	return json.Marshal(sides)
+}
+
+func (d *drawing) UnmarshalJSON(b []byte) error {
+	var sides []float64
+	err := json.Unmarshal(b, &sides)
+	for _, s := range sides {
+		d.Shapes = append(d.Shapes, square(s))
+	}
+	return err
+}
+
+// web is cyclic with two ways on from everywhere.
+type web struct {
+	A, B *web
+	X    any
 }
 
 // panicky panics in both directions.

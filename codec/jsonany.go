@@ -42,6 +42,52 @@ func reachesAny(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return false
 }
 
+// checkHeld checks the types of what the anys inside v hold, as the msgpack encoder does on its way.
+func checkHeld(v reflect.Value, depth int) error {
+	if !holdsAny(v.Type()) {
+		return nil
+	}
+	if depth > maxHops {
+		return unsupported("nested deeper than %d: does the value contain itself?", MaxDepth)
+	}
+	switch v.Kind() {
+	case reflect.Interface:
+		if v.IsNil() {
+			return nil
+		}
+		held := v.Elem()
+		if err := jsonHeldChecks.check(held.Type()); err != nil {
+			return &valueError{kind: ErrUnsupported, reason: "holds a " + held.Type().String(), cause: err}
+		}
+		return checkHeld(held, depth+1)
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return checkHeld(v.Elem(), depth+1)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if err := checkHeld(v.Index(i), depth+1); err != nil {
+				return under(err, indexStep(i))
+			}
+		}
+	case reflect.Map:
+		for iter := v.MapRange(); iter.Next(); {
+			if err := checkHeld(iter.Value(), depth+1); err != nil {
+				return under(err, keyStep(iter.Key()))
+			}
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if sf := v.Type().Field(i); (sf.IsExported() || sf.Anonymous) && sf.Tag.Get("json") != "-" {
+				if err := checkHeld(v.Field(i), depth+1); err != nil {
+					return under(err, "."+sf.Name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // looseNumbers replaces every json.Number inside an any by the number it is. V is settable or a pointer, slice or map.
 func looseNumbers(v reflect.Value, depth int) error {
 	if depth > 3*MaxDepth || !holdsAny(v.Type()) {
