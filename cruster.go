@@ -31,6 +31,7 @@ type Service struct {
 	state      state
 	names      map[string]string // registered names, and as what
 	entities   map[string]*entityHandle
+	clients    []*entityHandle
 	singletons []*singleton
 	crons      []*cronJob
 	stopped    chan struct{}
@@ -97,6 +98,10 @@ func (s *Service) Start(ctx context.Context) error {
 	if s.state != stateNew {
 		s.mu.Unlock()
 		return invalid("start: the service was started before: make a new one")
+	}
+	if err := s.linkClients(); err != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("start: %w", err)
 	}
 	s.state = stateStarting
 	s.mu.Unlock()

@@ -21,8 +21,9 @@ type entityHandle struct {
 	name  string
 	group string             // shard group
 	typ   *runner.EntityType // nil: this process does not host the type
-	scan  *handler.Entity    // of the implementation, or of the contract
-	impl  any                // nil: not hosted here
+	scan  *handler.Table     // of the implementation, or of the contract
+	print handler.Fingerprint
+	impl  any // nil: not hosted here
 
 	methods map[string]*runner.Method
 

@@ -78,7 +78,7 @@ func Register[E any](s *Service, impl E) (Client[E], error) {
 		Options: mailbox.Options{Capacity: o.Mailbox.Or(s.cfg.MailboxCapacity), Concurrency: max(0, o.Concurrency.Or(s.cfg.Concurrency))},
 		Idle:    max(0, time.Duration(o.Idle.Or(s.cfg.EntityIdle))),
 	}
-	h := &entityHandle{svc: s, name: typ.Name, group: typ.Group, typ: typ, scan: scan, impl: impl, methods: typ.Methods}
+	h := &entityHandle{svc: s, name: typ.Name, group: typ.Group, typ: typ, scan: scan.Table, print: scan.Fingerprint(), impl: impl, methods: typ.Methods}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.run.Register(typ)
