@@ -22,17 +22,22 @@ type SignatureError struct {
 }
 
 // Error returns the fault on one line: place, what is wrong, what would be right.
-func (e *SignatureError) Error() string {
+func (e *SignatureError) Error() string { return e.text("") }
+
+// text is Error within an error about the type known.
+func (e *SignatureError) text(known string) string {
 	var b strings.Builder
-	if e.Method == "" {
-		b.WriteString(e.Type)
-	} else {
+	switch {
+	case e.Method != "":
 		b.WriteString(expression(e.Type, e.Method))
+		if e.File != "" {
+			fmt.Fprintf(&b, " at %s:%d", e.File, e.Line)
+		}
+		b.WriteString(": ")
+	case strings.TrimPrefix(e.Type, "*") != strings.TrimPrefix(known, "*"):
+		b.WriteString(e.Type)
+		b.WriteString(": ")
 	}
-	if e.File != "" {
-		fmt.Fprintf(&b, " at %s:%d", e.File, e.Line)
-	}
-	b.WriteString(": ")
 	b.WriteString(e.Reason)
 	if e.Want != "" {
 		b.WriteString("; want ")
@@ -50,13 +55,13 @@ type RegistrationError struct {
 // Error lists the faults, one a line if there are several.
 func (e *RegistrationError) Error() string {
 	if len(e.Faults) == 1 {
-		return fmt.Sprintf("register %s: %s", e.Type, e.Faults[0])
+		return fmt.Sprintf("register %s: %s", e.Type, e.Faults[0].text(e.Type))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "register %s: %d faults", e.Type, len(e.Faults))
 	for _, f := range e.Faults {
 		b.WriteString("\n\t")
-		b.WriteString(f.Error())
+		b.WriteString(f.text(e.Type))
 	}
 	return b.String()
 }

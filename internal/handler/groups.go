@@ -62,7 +62,7 @@ func (s *scanner) tagApplies(n *node, tag methodTag, report bool) bool {
 	}
 	if s.kind == markWorkflow && name == "Execute" {
 		if report {
-			s.faults.add(n.typ.String(), fmt.Sprintf("the options on the _ %s marker", s.kind), "the %s tag for Execute: it is the workflow, not an activity", tag.kind)
+			s.faults.add(n.typ.String(), fmt.Sprintf("the options on the _ %s marker", s.kind), "the %s tag %q names the workflow function, which is no activity", tag.kind, name)
 		}
 		return false
 	}

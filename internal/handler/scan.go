@@ -133,7 +133,7 @@ func checkType(t reflect.Type) error {
 	case t == nil:
 		return single("nil", "a pointer to a struct, such as *Counter", "there is no type")
 	case t.Kind() == reflect.Struct:
-		return single(t.String(), "&"+t.String()+"{}", "a struct value has no room for pointer methods")
+		return single(t.String(), "&"+t.String()+"{}", "it is a struct value, which lacks the methods of its pointer")
 	case t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct:
 		return nil
 	case t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Pointer:

@@ -241,7 +241,7 @@ func (s *scanner) method(rm reflect.Method, tag *tagAt) (*Method, *Skip) {
 	}
 	if s.val.IsValid() {
 		m.recv = s.val.Interface()
-		m.call = newCaller(s.val.Method(rm.Index))
+		m.call = newCaller(rm.Func, s.val)
 	}
 	return m, nil
 }

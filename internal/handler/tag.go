@@ -178,7 +178,7 @@ func durationOption(dst *Opt[time.Duration], off bool) option {
 		}
 		d, err := time.ParseDuration(*v)
 		if err != nil {
-			if _, err := strconv.Atoi(*v); err == nil {
+			if n, err := strconv.Atoi(*v); err == nil && n > 0 {
 				return fmt.Errorf("%q has no unit: write %ss or %sms", *v, *v, *v)
 			}
 			return fmt.Errorf("%q is not a duration such as 10s, 5m or 1h30m", *v)
