@@ -239,13 +239,25 @@ func (s *FaultyStore) HandOver(ctx context.Context, leases []crustertype.Lease, 
 type faultyTx struct {
 	storage.Tx
 	store *FaultyStore
+	done  bool
 }
 
 // Unwrap returns the transaction inside, for native access.
 func (t *faultyTx) Unwrap() storage.Tx { return t.Tx }
 
-// Commit commits by the script. A fault rolls back.
+// Rollback ends the transaction.
+func (t *faultyTx) Rollback(ctx context.Context) error {
+	t.done = true
+	return t.Tx.Rollback(ctx)
+}
+
+// Commit commits by the script. A fault rolls back. Committing a transaction
+// that is over is not counted.
 func (t *faultyTx) Commit(ctx context.Context, unit storage.Unit) (res storage.Result, err error) {
+	if t.done {
+		return t.Tx.Commit(ctx, unit)
+	}
+	t.done = true
 	err = t.store.do(ctx, OpTxCommit, func() (err error) {
 		res, err = t.Tx.Commit(ctx, unit)
 		return err

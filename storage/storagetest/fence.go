@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -128,12 +129,16 @@ func (k *kit) commitsEnd() {
 	const committers = 4
 	var acknowledged [committers]int
 	var ends [committers]error
+	var taken atomic.Bool
 	began := make(chan struct{}, committers)
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
 		together(committers, func(i int) {
-			for k.ctx.Err() == nil {
+			for more := 50; more > 0 && k.ctx.Err() == nil; {
+				if taken.Load() { // late commits, which must all fail
+					more--
+				}
 				m := k.message(func(m *crustertype.Message) { m.Shard = sh })
 				if _, ends[i] = k.s.Commit(k.ctx, []storage.Unit{{Leases: l, Accepts: []crustertype.Message{m}}}); ends[i] != nil {
 					return
@@ -152,6 +157,7 @@ func (k *kit) commitsEnd() {
 		}
 	}
 	_, err := k.s.TakeOver(k.ctx, storage.TakeOver{By: taker, From: l[0].Owner, Shards: []crustertype.Shard{sh}})
+	taken.Store(true)
 	visible := len(k.pending(storage.PendingQuery{Shards: []crustertype.Shard{sh}, Now: at(24 * time.Hour), Limit: 1 << 20}))
 	<-finished
 	k.must("TakeOver", err)

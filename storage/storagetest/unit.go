@@ -79,6 +79,9 @@ func unitRules() []Rule {
 			end := done(second, 1, "x")
 			k.commit(starts(e), storage.Unit{Steps: []storage.StepWrite{write(e, first), write(e, second)}}, storage.Unit{Steps: []storage.StepWrite{write(e, end)}})
 			k.wantSteps(e.ExecutionRef, 1, end)
+			first.Pos, second.Pos = 1, 1
+			k.commit(storage.Unit{Steps: []storage.StepWrite{write(e, first)}}, storage.Unit{Steps: []storage.StepWrite{write(e, second)}})
+			k.wantSteps(e.ExecutionRef, 1, end, second)
 		}),
 		rule("ResentUnitsChangeNothing", "every unit may be sent twice: applying one again succeeds and changes nothing", func(k *kit) {
 			units := k.everyMutation()
