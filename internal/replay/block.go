@@ -112,7 +112,7 @@ func (r *Run) block(ready func() bool, due time.Time, what string) {
 		case r.exit != nil:
 			r.mu.Unlock()
 			r.leave()
-		case ready() || (!due.IsZero() && !now().Before(due)):
+		case ready() || (!due.IsZero() && reached(due)):
 			r.mu.Unlock()
 			return
 		}

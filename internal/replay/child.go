@@ -1,9 +1,6 @@
 package replay
 
 import (
-	"context"
-	"errors"
-
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
 )
@@ -82,8 +79,10 @@ func (r *Run) await(ctx *invoke.Context, ref crustertype.ExecutionRef, child boo
 	r.slot.lend(1)
 	defer r.slot.lend(-1)
 	out, err := r.e.Wait(ctx, ref)
-	cause := context.Cause(ctx)
-	if child && err != nil && ctx.Err() != nil && !ctx.Interrupted() && errors.Is(cause, crustertype.ErrCancelled) {
+	r.mu.Lock()
+	cancelled := r.cancel != nil || r.ending
+	r.mu.Unlock()
+	if child && cancelled && err != nil && !ctx.Interrupted() {
 		if cancelErr := r.e.Cancel(r.e.ctx, ref, "the execution that waits for it was cancelled"); cancelErr != nil {
 			r.e.cfg.Logger.Warn("child execution is not cancelled", "execution", ref.String(), "error", cancelErr)
 		}

@@ -14,6 +14,7 @@ type Definition struct {
 	Name    string
 	Group   string        // shard group; default "default"
 	Timeout time.Duration // of an execution, from its start; 0: none
+	Handle  any           // whatever the registrar wants to find again
 
 	// Execute runs the workflow's code over an input that c encoded, and returns
 	// its result encoded by the engine's codec. An error that wraps ErrBadInput

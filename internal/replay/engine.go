@@ -119,6 +119,8 @@ type Engine struct {
 	loaders chan struct{} // a slot per run that is being loaded
 	poke    chan struct{} // wakes the feeder
 
+	begun   chan struct{} // closed when Run has begun
+
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before
 	closing error           // why no run begins any more; nil: they do
@@ -138,7 +140,7 @@ func New(cfg Config) *Engine {
 	return &Engine{
 		cfg: cfg, defs: make(map[string]*Definition), slots: make(map[crustertype.ExecutionRef]*slot),
 		waiters: make(map[crustertype.ExecutionRef][]chan answer), unknown: make(map[string]bool), shards: make(map[crustertype.Shard]bool),
-		loaders: make(chan struct{}, cfg.Loaders), poke: make(chan struct{}, 1),
+		loaders: make(chan struct{}, cfg.Loaders), poke: make(chan struct{}, 1), begun: make(chan struct{}),
 	}
 }
 
@@ -147,6 +149,8 @@ func (e *Engine) Register(d *Definition) error {
 	if err := crustertype.CheckName("workflow", d.Name); err != nil {
 		return crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.defs[d.Name] != nil {
 		return crustertype.Errorf(crustertype.CodeInvalid, "workflow %q is registered twice: give one of them another name", d.Name)
 	}
@@ -158,7 +162,11 @@ func (e *Engine) Register(d *Definition) error {
 }
 
 // Definition returns a registered workflow, or nil.
-func (e *Engine) Definition(name string) *Definition { return e.defs[name] }
+func (e *Engine) Definition(name string) *Definition {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.defs[name]
+}
 
 // Run works until ctx ends, and returns when every goroutine of the engine is
 // gone, those of activities included. The committer must outlive it.
@@ -169,6 +177,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		return crustertype.Errorf(crustertype.CodeInvalid, "the workflow engine runs already")
 	}
 	e.ctx = ctx
+	close(e.begun)
 	e.mu.Unlock()
 	defer e.wg.Wait()
 	defer e.shut()
@@ -279,3 +288,17 @@ func decodeFailure(f *crustertype.Failure) error {
 // now is the time that rows carry: what every database keeps unchanged, so that
 // a replay reads the same.
 func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// after is the time d from now, rounded so that a timer is never early.
+func after(d time.Duration) time.Time { return ceil(time.Now().Add(d)) }
+
+func ceil(t time.Time) time.Time {
+	c := t.UTC().Truncate(time.Microsecond)
+	if c.Before(t) {
+		c = c.Add(time.Microsecond)
+	}
+	return c
+}
+
+// reached reports whether t has come.
+func reached(t time.Time) bool { return !time.Now().Before(t) }

@@ -15,8 +15,14 @@ const pageSize = 500
 
 // Recover takes over the unfinished executions of shards that the runner has
 // come to own. It returns when they are known to the engine; at most
-// MaxResident of them run at a time, the rest stays in storage meanwhile.
+// MaxResident of them run at a time, the rest stays in storage meanwhile. It
+// waits for Run to begin.
 func (e *Engine) Recover(ctx context.Context, shards []crustertype.Shard) error {
+	select {
+	case <-e.begun:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	if _, err := e.ready(); err != nil {
 		return err
 	}

@@ -103,8 +103,8 @@ func (w *world) start(defs map[string]code) *runner {
 		endLane()
 		laneDone.Wait()
 	})
-	for n.Recover(ctx, []crustertype.Shard{theShard}) != nil { // until Run has begun
-		time.Sleep(time.Millisecond)
+	if err := n.Recover(ctx, []crustertype.Shard{theShard}); err != nil {
+		w.t.Fatal(err)
 	}
 	due, _, err := w.store.Timers(ctx, storage.TimerQuery{Shards: []crustertype.Shard{theShard}, Until: time.Now().AddDate(100, 0, 0)})
 	if err != nil {

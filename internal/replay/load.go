@@ -91,7 +91,7 @@ func (s *slot) recover() (*Run, *answer, error) {
 	switch {
 	case x.Status != crustertype.StatusRunning && !suspended:
 		return nil, answerOf(&x), nil
-	case suspended && x.CancelAt.IsZero() && (x.WakeAt.IsZero() || x.WakeAt.After(now())):
+	case suspended && x.CancelAt.IsZero() && (x.WakeAt.IsZero() || !reached(x.WakeAt)):
 		if !x.WakeAt.IsZero() {
 			e.cfg.WakeAt(s.ref, s.shard, x.WakeAt)
 		}
@@ -104,7 +104,7 @@ func (s *slot) recover() (*Run, *answer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if suspended && x.WakeAt.After(now()) && sawCancel(rows) {
+	if suspended && !reached(x.WakeAt) && sawCancel(rows) {
 		e.cfg.WakeAt(s.ref, s.shard, x.WakeAt)
 		return nil, nil, nil
 	}
@@ -198,11 +198,11 @@ func notFound(ref crustertype.ExecutionRef) error {
 }
 
 // cancelCause says why an execution is to be cancelled, or returns nil.
-func cancelCause(x *crustertype.Execution, at time.Time) error {
+func cancelCause(x *crustertype.Execution) error {
 	switch {
 	case !x.CancelAt.IsZero():
 		return cancelled(x.CancelReason)
-	case !x.Deadline.IsZero() && !at.Before(x.Deadline):
+	case !x.Deadline.IsZero() && reached(x.Deadline):
 		return timedOut(x.Deadline)
 	}
 	return nil

@@ -61,7 +61,7 @@ func newRun(s *slot, x *crustertype.Execution, lease crustertype.Lease, cursor *
 	}
 	r.life, r.endLife = context.WithCancelCause(s.e.ctx)
 	r.work, r.endWork = context.WithCancelCause(s.e.ctx)
-	if err := cancelCause(x, now()); err != nil {
+	if err := cancelCause(x); err != nil {
 		r.requestCancel(err)
 	} else if !x.Deadline.IsZero() {
 		r.alarm = time.AfterFunc(time.Until(x.Deadline), func() { r.requestCancel(timedOut(x.Deadline)) })

@@ -252,7 +252,7 @@ func (s *step) unwanted() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.cancel != nil && s.call.Kind == crustertype.StepSleep && !now().Before(s.row.Due):
+	case r.cancel != nil && s.call.Kind == crustertype.StepSleep && reached(s.row.Due):
 		return nil // it has slept its time
 	case r.cancel != nil:
 		return r.cancel
@@ -265,7 +265,7 @@ func (s *step) unwanted() error {
 // postpone records a failed attempt and when the next one is due, so that both
 // survive a crash.
 func (s *step) postpone(pause time.Duration, f *crustertype.Failure) {
-	s.row.Due = now().Add(pause)
+	s.row.Due = after(pause)
 	s.row.Outcome = crustertype.Outcome{Failure: f}
 	s.r.submit(storage.Unit{Steps: s.r.rows(s.row)})
 }
@@ -273,7 +273,7 @@ func (s *step) postpone(pause time.Duration, f *crustertype.Failure) {
 // rest waits until the step is due, or is no longer wanted. It reports false
 // when the run is to end.
 func (s *step) rest() bool {
-	if s.row.Due.IsZero() || !now().Before(s.row.Due) {
+	if s.row.Due.IsZero() || reached(s.row.Due) {
 		return true
 	}
 	if !s.own {

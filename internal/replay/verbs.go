@@ -13,7 +13,7 @@ import (
 func (r *Run) Sleep(d time.Duration) error {
 	var digest [16]byte
 	binary.BigEndian.PutUint64(digest[8:], uint64(d))
-	return r.sleep("sleep", digest, func() time.Time { return now().Add(d) })
+	return r.sleep("sleep", digest, func() time.Time { return after(d) })
 }
 
 // SleepUntil waits until t, durably. A cancel ends it early.
@@ -21,13 +21,7 @@ func (r *Run) SleepUntil(t time.Time) error {
 	var digest [16]byte
 	binary.BigEndian.PutUint64(digest[:8], uint64(t.Unix()))
 	binary.BigEndian.PutUint64(digest[8:], uint64(t.Nanosecond()))
-	return r.sleep("sleep until", digest, func() time.Time {
-		at := t.UTC().Truncate(time.Microsecond)
-		if at.Before(t) {
-			at = at.Add(time.Microsecond) // a timer is never early
-		}
-		return at
-	})
+	return r.sleep("sleep until", digest, func() time.Time { return ceil(t) })
 }
 
 func (r *Run) sleep(name string, digest [16]byte, due func() time.Time) error {
@@ -66,7 +60,7 @@ func (r *Run) requestSleep(name string, digest [16]byte, due func() time.Time) (
 		return s, nil
 	}
 	s.row = crustertype.Step{Run: r.x.Run, Pos: pos, Kind: crustertype.StepSleep, Name: name, Digest: digest, Due: due(), At: now()}
-	if now().Before(s.row.Due) {
+	if !reached(s.row.Due) {
 		r.submit(storage.Unit{Steps: r.rows(s.row)})
 	}
 	return s, nil
@@ -84,7 +78,7 @@ func (r *Run) Timer(d time.Duration) *Future {
 	}
 	var digest [16]byte
 	binary.BigEndian.PutUint64(digest[8:], uint64(d))
-	s, err := r.requestSleep("timer", digest, func() time.Time { return now().Add(d) })
+	s, err := r.requestSleep("timer", digest, func() time.Time { return after(d) })
 	if err != nil {
 		return &Future{s: &step{r: r, call: call, done: true, err: err}}
 	}
