@@ -372,3 +372,55 @@ func TestRegistrationError(t *testing.T) {
 		}
 	}
 }
+
+func TestSignatureError(t *testing.T) {
+	t.Parallel()
+	for want, e := range map[string]*handler.SignatureError{
+		"shop.Counter: has no name":                               {Type: "shop.Counter", Reason: "has no name"},
+		"(*shop.Counter).Get at c.go:7: is odd; want func even()": {Type: "*shop.Counter", Method: "Get", File: "c.go", Line: 7, Reason: "is odd", Want: "func even()"},
+		"shop.API.Get: is odd":                                    {Type: "shop.API", Method: "Get", Reason: "is odd"},
+	} {
+		if got := e.Error(); got != want {
+			t.Errorf("Error() = %q, want %q", got, want)
+		}
+	}
+}
+
+// Groups that both have a private Ping: nobody misses it.
+type (
+	bothPrivate struct {
+		_ cruster.Entity
+		Quiet
+		Mute
+	}
+	Mute struct {
+		_ cruster.RPC `cruster:"Ping,private"`
+	}
+)
+
+func (*Mute) Ping(ctx, Empty) (bool, error) { return false, nil }
+
+func TestAmbiguousPrivate(t *testing.T) {
+	t.Parallel()
+	if e := scanEntity(t, &bothPrivate{}); len(e.Methods()) != 1 {
+		t.Errorf("methods = %v, want Other alone", e.Methods())
+	}
+}
+
+func TestTooManyPaths(t *testing.T) {
+	t.Parallel()
+	// Built by reflection: each level embeds the one below four times, through
+	// structs of different names.
+	level := typeOf[struct{ _ cruster.RPC }]()
+	for range 8 {
+		var fields []reflect.StructField
+		for _, name := range []string{"A", "B", "C", "D"} {
+			fields = append(fields, reflect.StructField{Name: name, Type: level, Anonymous: true})
+		}
+		level = reflect.StructOf(fields)
+	}
+	_, err := handler.ScanEntity(reflect.New(level).Interface(), markers)
+	if err == nil || !strings.Contains(err.Error(), "embeds more than 10000 structs") {
+		t.Errorf("ScanEntity = %v", err)
+	}
+}

@@ -259,6 +259,9 @@ func TestExecute(t *testing.T) {
 		if way == "typed" && !handler.SpecializeExecute(x, (*OrderWorkflow).Execute) {
 			t.Fatal("Execute cannot be specialised")
 		}
+		if _, ok := x.NewOut().(*Entry); !ok {
+			t.Errorf("%s: NewOut is a %T", way, x.NewOut())
+		}
 		wf := &cruster.WorkflowContext{Name: "n"}
 		if out, err := x.Invoke(wf, AddRequest{Amount: 1}); out != any(Entry{"n1"}) || err != nil {
 			t.Errorf("%s: Invoke = %v, %v", way, out, err)

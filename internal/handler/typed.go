@@ -11,7 +11,7 @@ import (
 func (m *Method) Specialized() bool { return m.typed.Load() != nil }
 
 // Specialize lets m run through fn, its own method expression, instead of
-// through reflection: about a hundred times cheaper. Static code that names
+// through reflection: some twenty times cheaper. Static code that names
 // the method calls it once; further calls change nothing. It reports whether m
 // is specialised now; fn that is not m's expression is refused.
 func Specialize[E, In, Out any](m *Method, fn func(E, context.Context, In) (Out, error)) bool {
