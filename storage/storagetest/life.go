@@ -20,8 +20,10 @@ func (k *kit) everyCall(ctx context.Context, s storage.Store, check func(method 
 		if err != nil {
 			return err
 		}
-		defer tx.Rollback(k.ctx) //nolint:errcheck // what counts is what Commit says
 		_, err = tx.Commit(ctx, accepts(m))
+		if end := tx.Rollback(k.ctx); err == nil {
+			err = end
+		}
 		return err
 	})
 	call("Message", func() error { _, err := s.Message(ctx, m.ID); return err })

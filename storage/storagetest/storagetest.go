@@ -25,12 +25,19 @@ import (
 // TB is the part of [testing.TB] that rules use, so that a test of the suite
 // can record failures instead of failing. Fatalf must end the goroutine.
 type TB interface {
+	// Helper marks the calling function as a helper.
 	Helper()
+	// Logf prints when the test fails.
 	Logf(format string, args ...any)
+	// Errorf records a failure.
 	Errorf(format string, args ...any)
+	// Fatalf records a failure and ends the goroutine.
 	Fatalf(format string, args ...any)
+	// Context ends just before the cleanups run.
 	Context() context.Context
+	// Cleanup registers f to be called at the end, last one first.
 	Cleanup(f func())
+	// TempDir returns an empty directory that goes with the test.
 	TempDir() string
 }
 
