@@ -1,0 +1,90 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"github.com/cruster-go/cruster/internal/testdb"
+	"github.com/cruster-go/cruster/storage/postgres"
+)
+
+func TestMain(m *testing.M) { os.Exit(testdb.Main(m, func() error { return goleak.Find() })) }
+
+// fixture is a store in a schema of its own.
+type fixture struct {
+	*postgres.Store
+	pool   *pgxpool.Pool // of the user
+	dsn    string
+	schema string
+}
+
+// setup makes a fixture on the shared server.
+func setup(t *testing.T, tune ...func(*pgxpool.Config, *postgres.Options)) *fixture {
+	t.Helper()
+	f := &fixture{dsn: testdb.URL(t), schema: testdb.Schema(t)}
+	f.Store, f.pool = f.open(t, tune...)
+	return f
+}
+
+// open opens another store on the fixture's schema, as another process would.
+func (f *fixture) open(t *testing.T, tune ...func(*pgxpool.Config, *postgres.Options)) (*postgres.Store, *pgxpool.Pool) {
+	t.Helper()
+	cfg, err := pgxpool.ParseConfig(f.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.MaxConns = 8
+	cfg.ConnConfig.RuntimeParams["search_path"] = "" // SQL that forgets a schema must fail
+	o := &postgres.Options{Schema: f.schema, AutoMigrate: true, Logger: logger(t)}
+	for _, f := range tune {
+		f(cfg, o)
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	s, err := postgres.New(pool, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, pool
+}
+
+// logger writes to the test's log, until the test is over.
+func logger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testLog{t}, nil))
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(b []byte) (int, error) {
+	if l.t.Context().Err() == nil {
+		l.t.Logf("%s", b)
+	}
+	return len(b), nil
+}
+
+// exec runs a statement on the user's pool.
+func (f *fixture) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := f.pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// number returns the only number that a query gives.
+func (f *fixture) number(t *testing.T, sql string, args ...any) int64 {
+	t.Helper()
+	var n int64
+	if err := f.pool.QueryRow(context.WithoutCancel(t.Context()), sql, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
