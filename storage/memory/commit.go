@@ -2,7 +2,6 @@ package memory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -102,15 +101,15 @@ func fenced(lost []crustertype.Shard) error {
 	return &storage.FencedError{Shards: slices.Compact(lost)}
 }
 
-// undo takes back one write that was made before the last refusal was
-// possible.
+// undo takes back one write that was made while a later one could still be
+// refused.
 type undo struct {
-	exec     *execution // a start (when step and pos are unset) or a step
-	run, pos int
+	exec     *execution // of a start, or of a step; nil: a schedule
 	isStep   bool
+	run, pos int
 	step     *crustertype.Step // what was there; nil: nothing
 	sched    scheduleKey
-	old      *crustertype.Schedule
+	old      *crustertype.Schedule // what was there; nil: nothing
 }
 
 func (s *store) rollback() {
@@ -377,9 +376,6 @@ func (t *tx) Commit(ctx context.Context, unit storage.Unit) (storage.Result, err
 	t.done = true
 	results, err := t.store.Commit(ctx, []storage.Unit{unit})
 	if err != nil {
-		if bad := (*storage.UnitError)(nil); errors.As(err, &bad) {
-			bad.Index = 0
-		}
 		return storage.Result{}, err
 	}
 	return results[0], nil

@@ -123,20 +123,20 @@ func listRules() []Rule {
 			}
 		}),
 		rule("ExecutionFiltersSelect", "all fields of a filter must match; prefixes are text, not patterns; all tags must match", func(k *kit) {
-			make := func(change func(*crustertype.Execution)) crustertype.Execution {
+			stored := func(change func(*crustertype.Execution)) crustertype.Execution {
 				e := k.execution(change)
 				k.commit(starts(e))
 				return e
 			}
 			parent := crustertype.ExecutionRef{Type: "order", ID: "p%1"}
-			a := make(func(e *crustertype.Execution) {
+			a := stored(func(e *crustertype.Execution) {
 				e.Type, e.ID, e.Key, e.WaitingFor = "cart", "x_1", "a%b", "activity Charge"
 			})
-			b := make(func(e *crustertype.Execution) { e.ID, e.WaitingFor, e.Parent = "X_1", "activity_ship", parent })
-			c := make(func(e *crustertype.Execution) {
+			b := stored(func(e *crustertype.Execution) { e.ID, e.WaitingFor, e.Parent = "X_1", "activity_ship", parent })
+			c := stored(func(e *crustertype.Execution) {
 				e.ID, e.Status, e.Tags = "x-1", crustertype.StatusSuspended, map[string]string{"city": "Köln", `"q"`: `\`, "n": "1"}
 			})
-			d := make(func(e *crustertype.Execution) {
+			d := stored(func(e *crustertype.Execution) {
 				e.ID, e.Key, e.Tags = "y", "axb", map[string]string{"city": "Köln", "n": "2"}
 			})
 			for _, f := range []struct {
