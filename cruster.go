@@ -341,12 +341,6 @@ func (s *Service) knownKey(ctx context.Context, m *crustertype.Message) (bool, e
 	return true, nil
 }
 
-// grace returns a channel that fires when a running handler has had time to
-// notice that its caller gave up.
-func (s *Service) grace(ctx context.Context) <-chan struct{} {
-	return ctx.Done()
-}
-
 func (s *Service) enterStream() (leave func(), err error) {
 	st := &s.streams
 	st.Lock()

@@ -125,7 +125,7 @@ func (h *entityHandle) queue(ctx context.Context, act *runner.Activation, b *bin
 	select {
 	case err := <-v.done:
 		return err
-	case <-h.svc.grace(ctx): // it runs, and was told to stop
+	default: // it runs, and is told to stop
 		return h.failed("call", b, addr.ID, stoppedWaiting(ctx, true))
 	}
 }

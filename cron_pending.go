@@ -1,0 +1,4 @@
+package cruster
+import "context"
+type cronJob struct{}
+func (c *cronJob) loop(ctx context.Context) {}
