@@ -46,11 +46,11 @@ func TestRecordsExpireInVirtualTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute - 1)
+		<-time.After(time.Minute - 1)
 		if err := s.Renew(ctx, inc, false, time.Minute); err != nil {
 			t.Errorf("Renew just before the end = %v", err)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if err := s.Renew(ctx, inc, false, time.Minute); !errors.Is(err, storage.ErrFenced) {
 			t.Errorf("Renew at the end = %v, want ErrFenced", err)
 		}

@@ -231,7 +231,7 @@ func (k *kit) noMessage(id crustertype.RequestID) {
 func (k *kit) wantExecution(want crustertype.Execution) {
 	k.Helper()
 	got, err := k.s.Execution(k.ctx, want.ExecutionRef)
-	k.must("Execution("+want.ExecutionRef.String()+")", err)
+	k.must("Execution("+want.String()+")", err)
 	if d := diff(want, got); d != "" {
 		k.Errorf("stored execution differs:\n%s", d)
 	}
@@ -273,7 +273,7 @@ func (k *kit) wantRefs(what string, got []crustertype.Execution, want ...cruster
 	k.Helper()
 	ids := func(es []crustertype.Execution) (out []string) {
 		for _, e := range es {
-			out = append(out, e.ExecutionRef.String())
+			out = append(out, e.String())
 		}
 		return out
 	}

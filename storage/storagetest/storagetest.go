@@ -137,11 +137,11 @@ type ruled struct {
 }
 
 func (r ruled) Errorf(format string, args ...any) {
-	r.TB.Helper()
+	r.Helper()
 	r.TB.Errorf(format+"\n\trule: %s", append(slices.Clip(args), r.text)...)
 }
 
 func (r ruled) Fatalf(format string, args ...any) {
-	r.TB.Helper()
+	r.Helper()
 	r.TB.Fatalf(format+"\n\trule: %s", append(slices.Clip(args), r.text)...)
 }
