@@ -66,26 +66,33 @@ func (e *Engine) Terminate(ctx context.Context, ref crustertype.ExecutionRef, re
 		reason = "no reason was given"
 	}
 	out := crustertype.Outcome{Failure: &crustertype.Failure{Code: crustertype.CodeTerminated, Message: "the execution was terminated: " + reason}}
-	_, err = e.cfg.Commit.Do(ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
-		ExecutionRef: ref, Run: x.Run, Status: crustertype.StatusTerminated, Attempts: x.Attempts, Outcome: out, At: now(),
-	}}})
-	if err != nil {
-		return err
-	}
-	// It may have ended by itself in the meantime: what is stored is the truth.
-	if x, err = e.cfg.Store.Execution(ctx, ref); err != nil {
-		return err
-	}
+	// From here on no run begins, and one that is ending does not answer: which
+	// of the two ends comes first, storage decides.
 	e.mu.Lock()
+	e.ending[ref]++
 	s := e.slots[ref]
+	if s != nil {
+		s.contested = true
+	}
 	e.mu.Unlock()
 	if s != nil {
 		s.stop(&exit{kind: exitDropped, err: decodeFailure(out.Failure)})
 	}
-	if a := answerOf(&x); a != nil {
-		e.answer(ref, *a)
+	_, err = e.cfg.Commit.Do(ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
+		ExecutionRef: ref, Run: x.Run, Status: crustertype.StatusTerminated, Attempts: x.Attempts, Outcome: out, At: now(),
+	}}})
+	e.mu.Lock()
+	if e.ending[ref]--; e.ending[ref] == 0 {
+		delete(e.ending, ref)
 	}
-	return nil
+	e.mu.Unlock()
+	if err == nil {
+		if x, err = e.cfg.Store.Execution(ctx, ref); err == nil && x.Status.Final() {
+			e.answer(ref, *answerOf(&x))
+		}
+	}
+	e.activate(ref, x.Shard, nil, true) // answers those who came meanwhile, or goes on if nothing was written
+	return err
 }
 
 // Retry resumes a parked or dead execution where it stopped, or opens a new run

@@ -184,20 +184,28 @@ func (s *step) complete(out crustertype.Outcome, ictx *invoke.Context) error {
 
 // commit ends the step in the transaction that its function wrote to. Other
 // steps that complete meanwhile wait: were they visible first, the workflow's
-// code could see an order that a replay does not find.
+// code could see an order that a replay does not find. It does not wait for
+// earlier rows: those that the step depends on were durable before its attempt,
+// and on a database with one writer the others may wait for this transaction.
 func (s *step) commit(ictx *invoke.Context, out crustertype.Outcome) verdict {
 	r := s.r
 	if !r.takeTurn() {
 		return s.abandon(ictx)
 	}
 	defer r.endTurn()
-	if !r.mayWrite() || !r.flushed() {
+	if !r.mayWrite() {
 		return s.abandon(ictx)
 	}
 	row := s.finished(out)
 	sends := ictx.Sends()
+	stored := r.storedAttempts()
 	unit := r.progress(storage.Unit{Leases: []crustertype.Lease{r.lease}, Accepts: sends.Accepts, Starts: sends.Starts, Steps: r.rows(row)})
 	res, _, err := ictx.Commit(r.e.ctx, unit)
+	if err != nil {
+		r.mu.Lock()
+		r.stored = stored
+		r.mu.Unlock()
+	}
 	var bad *storage.UnitError
 	switch {
 	case err == nil:

@@ -189,13 +189,16 @@ func (r *Run) mine() bool {
 	return false
 }
 
+// module is the path that the functions of package cruster begin with.
+const module = "github.com/cruster-go/cruster."
+
 // place returns file:line of the user's code that called a verb.
 func place() string {
 	var pcs [32]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
-		if !strings.Contains(f.Function, "/cruster.") && !strings.Contains(f.Function, "/internal/replay.(*") || strings.HasSuffix(f.File, "_test.go") {
+		if !strings.HasPrefix(f.Function, module) && !strings.Contains(f.Function, "cruster/internal/replay.") {
 			return filepath.Base(f.File) + ":" + strconv.Itoa(f.Line)
 		}
 		if !more {

@@ -119,7 +119,7 @@ type Engine struct {
 	loaders chan struct{} // a slot per run that is being loaded
 	poke    chan struct{} // wakes the feeder
 
-	begun   chan struct{} // closed when Run has begun
+	begun chan struct{} // closed when Run has begun
 
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before
@@ -129,9 +129,10 @@ type Engine struct {
 	waiting int                        // resident runs that wait for another execution, and so hold no place
 	backlog bool                       // storage has runs that are not resident
 	waiters map[crustertype.ExecutionRef][]chan answer
-	unknown map[string]bool // workflows met in storage that are not registered
-	wg      sync.WaitGroup  // every goroutine; added to under mu, and not once closing is set
-	idle    chan struct{}   // closed when no slot is left; nil while nobody waits
+	ending  map[crustertype.ExecutionRef]int // being terminated
+	unknown map[string]bool                  // workflows met in storage that are not registered
+	wg      sync.WaitGroup                   // every goroutine; added to under mu, and not once closing is set
+	idle    chan struct{}                    // closed when no slot is left; nil while nobody waits
 }
 
 // New returns an Engine. Register definitions, then call Run.
@@ -139,7 +140,7 @@ func New(cfg Config) *Engine {
 	cfg.setDefaults()
 	return &Engine{
 		cfg: cfg, defs: make(map[string]*Definition), slots: make(map[crustertype.ExecutionRef]*slot),
-		waiters: make(map[crustertype.ExecutionRef][]chan answer), unknown: make(map[string]bool), shards: make(map[crustertype.Shard]bool),
+		waiters: make(map[crustertype.ExecutionRef][]chan answer), ending: make(map[crustertype.ExecutionRef]int), unknown: make(map[string]bool), shards: make(map[crustertype.Shard]bool),
 		loaders: make(chan struct{}, cfg.Loaders), poke: make(chan struct{}, 1), begun: make(chan struct{}),
 	}
 }

@@ -14,6 +14,12 @@ import (
 // load makes the run of the slot's execution, after a pause. When there is
 // nothing to run now it frees the slot and returns nil.
 func (s *slot) load(fresh *crustertype.Execution, pause time.Duration) *Run {
+	if s.e.defs[s.ref.Type] == nil {
+		// Another version of the program may know it.
+		s.e.warnUnknown(s.ref.Type)
+		s.leave(0, nil)
+		return nil
+	}
 	if fresh != nil {
 		cursor, err := journal.New(nil, fresh.CreatedAt, s.e.cfg.MaxSteps)
 		if r := s.begin(fresh, cursor, 0); err == nil && r != nil {
@@ -95,9 +101,6 @@ func (s *slot) recover() (*Run, *answer, error) {
 		if !x.WakeAt.IsZero() {
 			e.cfg.WakeAt(s.ref, s.shard, x.WakeAt)
 		}
-		return nil, nil, nil
-	case e.defs[s.ref.Type] == nil:
-		e.warnUnknown(s.ref.Type)
 		return nil, nil, nil
 	}
 	rows, err := e.cfg.Store.Steps(ctx, s.ref, x.Run)

@@ -16,11 +16,12 @@ type slot struct {
 	halt chan struct{} // closed when stopped is set
 
 	// Guarded by e.mu.
-	run     *Run          // nil while loading, or between two runs
-	stopped *exit         // set when the slot must end
-	wake    bool          // something happened that the present run may not have seen
-	lent    int           // steps that wait for other executions; then it holds no place
-	gone    chan struct{} // closed when the slot is free; nil while nobody waits
+	run       *Run          // nil while loading, or between two runs
+	stopped   *exit         // set when the slot must end
+	wake      bool          // something happened that the present run may not have seen
+	contested bool          // somebody else ends the execution too: only storage knows who won
+	lent      int           // steps that wait for other executions; then it holds no place
+	gone      chan struct{} // closed when the slot is free; nil while nobody waits
 }
 
 // exitKind says how a run leaves memory.
@@ -57,6 +58,10 @@ func (e *Engine) activate(ref crustertype.ExecutionRef, shard crustertype.Shard,
 	if e.ctx == nil || e.closing != nil {
 		e.mu.Unlock()
 		return true
+	}
+	if e.ending[ref] > 0 {
+		e.mu.Unlock()
+		return true // looked at again when that is over
 	}
 	if s := e.slots[ref]; s != nil {
 		s.wake = true
@@ -127,6 +132,13 @@ func (s *slot) leave(again time.Duration, a *answer) {
 		s.free(again)
 		return
 	}
+	s.e.mu.Lock()
+	contested := s.contested
+	s.e.mu.Unlock()
+	if contested {
+		s.leave(again, nil)
+		return
+	}
 	give := s.e.lockAndTake(s.ref, func() { s.free(again) })
 	give(*a)
 }
@@ -140,13 +152,13 @@ func (s *slot) free(again time.Duration) {
 	} else {
 		again = -1
 	}
-	if again >= 0 && e.closing == nil {
+	if again >= 0 && e.closing == nil && e.ending[s.ref] == 0 {
 		// A slot that was dropped is asked for again: the shard has come back, or
 		// the execution was retried.
 		if s.stopped != nil {
 			s.stopped, s.halt, again = nil, make(chan struct{}), 0
 		}
-		s.wake = false
+		s.wake, s.contested = false, false
 		e.wg.Add(1)
 		go s.host(nil, again)
 		return

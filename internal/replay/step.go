@@ -223,6 +223,7 @@ func (s *step) execute() bool {
 		case verdictGone:
 			return false
 		case verdictFinal:
+			s.row.Attempts++
 			return s.complete(crustertype.Outcome{Failure: v.failure}, nil) == nil
 		case verdictRetry:
 			s.row.Attempts++

@@ -133,8 +133,11 @@ func (e *Engine) lockAndTake(ref crustertype.ExecutionRef, f func()) func(answer
 	}
 }
 
+// resident reports whether a run, or one that is about to begin, will answer the
+// execution's waiters.
 func (e *Engine) resident(ref crustertype.ExecutionRef) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.slots[ref] != nil
+	s := e.slots[ref]
+	return s != nil && s.stopped == nil
 }
