@@ -1,13 +1,11 @@
 package cruster
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"sync"
 
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/userror"
 )
 
 // Types of other packages that users meet.
@@ -90,86 +88,15 @@ func MaybeExecuted(err error) bool {
 	return e.Executed
 }
 
-var userErrors struct {
-	sync.RWMutex
-	byName map[string]error
-}
-
 // RegisterError gives a sentinel error of the user a name under which it
 // travels, so that errors.Is(err, sentinel) holds for callers on other runners
 // and for outcomes read from storage. Register the same names on every runner,
 // at the start of the program. A name or sentinel can be registered once.
-func RegisterError(name string, sentinel error) error {
-	if err := crustertype.CheckName("error name", name); err != nil {
-		return crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
-	}
-	if sentinel == nil {
-		return crustertype.Errorf(crustertype.CodeInvalid, "error %q: the sentinel is nil", name)
-	}
-	userErrors.Lock()
-	defer userErrors.Unlock()
-	if have, ok := userErrors.byName[name]; ok && have != sentinel { //nolint:errorlint // identity is meant
-		return crustertype.Errorf(crustertype.CodeInvalid, "error name %q is taken by %q", name, have.Error())
-	}
-	next := maps.Clone(userErrors.byName)
-	if next == nil {
-		next = make(map[string]error)
-	}
-	next[name] = sentinel
-	userErrors.byName = next
-	return nil
-}
+func RegisterError(name string, sentinel error) error { return userror.Register(name, sentinel) }
 
-// encodeError turns what user code returned into what travels. Conditions of
-// the runner that the user's code merely met elsewhere become its own error:
-// else the caller would take them for conditions of its own call.
-func encodeError(err error) *crustertype.Failure {
-	f := &crustertype.Failure{Code: crustertype.CodeUser, Message: err.Error()}
-	var e *Error
-	if errors.As(err, &e) {
-		f.Permanent, f.Name = e.Permanent, e.Name
-		switch e.Code {
-		case crustertype.CodeMailboxFull, crustertype.CodeNotOwner, crustertype.CodeShuttingDown, crustertype.CodeNotStarted,
-			crustertype.CodeUnavailable, crustertype.CodeFenced, crustertype.CodeDeadLettered, crustertype.CodeParked, crustertype.CodeUnknown,
-			crustertype.CodeNotRegistered, crustertype.CodeNotFound, crustertype.CodeSuspended:
-		default:
-			f.Code = e.Code
-		}
-	} else {
-		switch {
-		case errors.Is(err, context.DeadlineExceeded):
-			f.Code = crustertype.CodeTimeout
-		case errors.Is(err, context.Canceled):
-			f.Code = crustertype.CodeCancelled
-		}
-	}
-	userErrors.RLock()
-	byName := userErrors.byName
-	userErrors.RUnlock()
-	if _, ok := byName[f.Name]; !ok {
-		for name, sentinel := range byName {
-			if errors.Is(err, sentinel) {
-				f.Name = name
-				break
-			}
-		}
-	}
-	return f
-}
+func encodeError(err error) *crustertype.Failure { return userror.Encode(err) }
 
-// decodeError is what a caller gets for a failure.
-func decodeError(f *crustertype.Failure) error {
-	e := &Error{Code: f.Code, Message: f.Message, Name: f.Name, Permanent: f.Permanent, Executed: true}
-	if f.Name != "" {
-		userErrors.RLock()
-		sentinel := userErrors.byName[f.Name]
-		userErrors.RUnlock()
-		if sentinel != nil {
-			e.WithCause(sentinel)
-		}
-	}
-	return e
-}
+func decodeError(f *crustertype.Failure) error { return userror.Decode(f) }
 
 // travelled returns err as a caller on another runner would get it, so that
 // nothing works only because the handler is local.
@@ -177,7 +104,7 @@ func travelled(err error) error {
 	if err == nil {
 		return nil
 	}
-	return decodeError(encodeError(err))
+	return userror.Decode(userror.Encode(err))
 }
 
 func invalid(format string, args ...any) *Error {

@@ -62,6 +62,7 @@ var graph = map[string]rule{
 	"internal/handler/internal/cruster":   {}, // look-alikes of the root for its tests
 	"internal/handler/internal/elsewhere": {inside: []string{"internal/handler/internal/cruster"}},
 	"internal/invoke":                     {inside: []string{"crustertype", "storage"}},
+	"internal/userror":                    {inside: []string{"crustertype"}},
 	"internal/commit":                     {inside: []string{"crustertype", "storage"}},
 	"internal/replay": {
 		inside: []string{
@@ -83,7 +84,7 @@ var graph = map[string]rule{
 		inside: []string{
 			"crustertype", "codec", "storage", "storage/memory",
 			"sharding", "membership", "mailbox", "journal", "transport", "scheduler",
-			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner",
+			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror",
 		},
 		outside:  []string{msgpack, backoff, xxhash},
 		tests:    []string{"storage/sqlite", "storage/postgres"},

@@ -131,9 +131,6 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(page) > 0 {
-			q.AfterID = page[len(page)-1].ID // those whose type is not known here stay behind
-		}
 		var unit storage.Unit
 		var msgs []crustertype.Message
 		done := make(chan error, 1)
@@ -166,7 +163,7 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 				return err
 			}
 		}
-		if len(page) < pageSize {
+		if len(page) < pageSize || len(msgs) == 0 { // a full page of unknown types waits for who knows them
 			return nil
 		}
 	}
