@@ -1,0 +1,3 @@
+SELECT /*columns*/ FROM cruster_execution INDEXED BY cruster_execution_running
+WHERE status = 1 AND (created_at, type, id) > (?, ?, ?) /*shards*/
+ORDER BY created_at, type, id LIMIT ?
