@@ -1,4 +1,0 @@
-package cruster
-import "context"
-type cronJob struct{}
-func (c *cronJob) loop(ctx context.Context) {}
