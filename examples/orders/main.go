@@ -44,7 +44,11 @@ func run(ctx context.Context, out io.Writer, file, order string, crashAfter int)
 		return err
 	}
 	defer store.Close()
-	if _, err := store.DB().ExecContext(ctx, schema); err != nil {
+	err = sqlite.InTx(ctx, store, func(ctx context.Context, tx *sqlite.Transaction) error {
+		_, err := tx.ExecContext(ctx, schema)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	svc, err := cruster.New(cruster.Config{Storage: store})

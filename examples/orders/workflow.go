@@ -13,9 +13,9 @@ import (
 // activity writes to the shop's tables in the transaction that also journals
 // it, so its effect and the memory of it cannot come apart.
 type OrderWorkflow struct {
-	_ cruster.Workflow `cruster:"order"`
-	_ cruster.Activity `cruster:"Charge,retries=3,timeout=10s"`
-	Inventory          // an activity group: an embedded struct with markers of its own
+	_         cruster.Workflow `cruster:"order"`
+	_         cruster.Activity `cruster:"Charge,retries=3,timeout=10s"`
+	Inventory                  // an activity group: an embedded struct with markers of its own
 
 	warehouse cruster.Client[*Warehouse]
 	stage     *Stage
