@@ -141,3 +141,26 @@ staticcheck_bin() {
   fi
   echo "$bin"
 }
+
+# check_staticcheck runs staticcheck in a module. Fields of types in tests are
+# read by reflection alone, so that one of them is unused is no fault.
+check_staticcheck() {
+  local bin out
+  bin=$(staticcheck_bin) || {
+    echo "staticcheck does not build: see internal/devtools/go.mod"
+    return 1
+  }
+  out=$(cd "$1" && "$bin" ./... | grep -vE '_test\.go:[0-9:]+ field \w+ is unused \(U1000\)$')
+  [ -z "$out" ] || {
+    printf '%s\n' "$out"
+    return 1
+  }
+}
+
+# check_tidy compares go.mod and go.sum of a module with what its code needs.
+check_tidy() {
+  go mod tidy -C "$1" -diff || {
+    echo "$1/go.mod or go.sum is not what the code needs: make tidy"
+    return 1
+  }
+}

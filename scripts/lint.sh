@@ -5,14 +5,13 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_go
-staticcheck=$(staticcheck_bin) || die "staticcheck does not build: see internal/devtools/go.mod"
 
 step "format" check_format
 step "vet" go vet ./...
-step "staticcheck" "$staticcheck" ./...
+step "staticcheck" check_staticcheck .
 for dir in $(nested_modules); do
   step "$dir: vet" go vet -C "$dir" ./...
-  step "$dir: staticcheck" env -C "$dir" "$staticcheck" ./...
+  step "$dir: staticcheck" check_staticcheck "$dir"
 done
 
 golangci=$PWD/.bin/golangci-lint

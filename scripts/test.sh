@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test of the repository, with the race detector, and checks that
-# the tree is formatted, vetted and tidy. It sets up what it needs: on a fresh
+# the tree is formatted, tidy, and free of what vet and staticcheck find. It sets up what it needs: on a fresh
 # Debian machine Go alone must be there.
 #
 #   ./scripts/test.sh              everything
@@ -22,7 +22,8 @@ test_flags=(-vet=off -shuffle=on -timeout=10m "$@")
 step "format" check_format
 step "build" go build ./...
 step "vet" go vet ./...
-step "go.mod is tidy" go mod tidy -diff
+step "staticcheck" check_staticcheck .
+step "go.mod is tidy" check_tidy .
 step "test with the race detector" go test -race "${test_flags[@]}" ./...
 
 # A nested module is one that the library must not depend on, such as the
@@ -30,7 +31,8 @@ step "test with the race detector" go test -race "${test_flags[@]}" ./...
 for dir in $(nested_modules); do
   step "$dir: build" go build -C "$dir" ./...
   step "$dir: vet" go vet -C "$dir" ./...
-  step "$dir: go.mod is tidy" go mod tidy -C "$dir" -diff
+  step "$dir: staticcheck" check_staticcheck "$dir"
+  step "$dir: go.mod is tidy" check_tidy "$dir"
   step "$dir: test" go test -C "$dir" "${test_flags[@]}" ./...
 done
 

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/token"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cruster-go/cruster/internal/srctree"
@@ -41,6 +42,37 @@ func checkSizes(pkgs []srctree.Package) []string {
 		}
 	}
 	return faults
+}
+
+// checkSleeps returns one text for each test file that waits for real time to
+// pass. In a bubble of testing/synctest, of which every crustertest cluster is
+// one, sleeping takes no time and ends for certain.
+func checkSleeps(fset *token.FileSet, pkgs []srctree.Package) []string {
+	var faults []string
+	for _, p := range pkgs {
+		for _, f := range p.Files {
+			if !f.Test || imports(f.AST, "testing/synctest") || imports(f.AST, srctree.Module+"/crustertest") || !imports(f.AST, "time") {
+				continue
+			}
+			ast.Inspect(f.AST, func(n ast.Node) bool {
+				sel, ok := n.(*ast.SelectorExpr)
+				if !ok || sel.Sel.Name != "Sleep" {
+					return true
+				}
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+					faults = append(faults, fmt.Sprintf(
+						"%s:%d: time.Sleep in real time is slow and still not certain: wait on a channel, or run the test in testing/synctest",
+						f.Path, fset.Position(sel.Pos()).Line))
+				}
+				return true
+			})
+		}
+	}
+	return faults
+}
+
+func imports(f *ast.File, name string) bool {
+	return slices.ContainsFunc(f.Imports, func(s *ast.ImportSpec) bool { return s.Path.Value == strconv.Quote(name) })
 }
 
 // checkPackageDocs returns one text for each package without a comment that

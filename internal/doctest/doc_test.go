@@ -33,6 +33,7 @@ func TestTree(t *testing.T) {
 	report("EveryPackageHasAComment", checkPackageDocs(pkgs))
 	report("EveryExportHasAComment", checkExports(fset, pkgs))
 	report("EveryFileIsShort", checkSizes(pkgs))
+	report("NoTestSleeps", checkSleeps(fset, pkgs))
 }
 
 func TestCheckExports(t *testing.T) {
@@ -223,4 +224,23 @@ func TestCheckSizes(t *testing.T) {
 	check("a/long.go has 501 lines")
 	fsys["one_more.go"] = lines("cruster", 1)
 	check("the root package has 3001 lines", "a/long.go has 501 lines")
+}
+
+func TestCheckSleeps(t *testing.T) {
+	t.Parallel()
+	const body = "func f() {\n\ttime.Sleep(1)\n}\n"
+	fset, pkgs, err := srctree.Packages(fstest.MapFS{
+		"a/real_test.go":    {Data: []byte("package a\n\nimport \"time\"\n\n" + body)},
+		"a/virtual_test.go": {Data: []byte("package a\n\nimport (\n\"testing/synctest\"\n\"time\"\n)\n\n" + body)},
+		"a/cluster_test.go": {Data: []byte("package a\n\nimport (\n\"" + srctree.Module + "/crustertest\"\n\"time\"\n)\n\n" + body)},
+		"a/other_test.go":   {Data: []byte("package a\n\nvar time clock\n\n" + body)},
+		"a/code.go":         {Data: []byte("package a\n\nimport \"time\"\n\n" + body)},
+	}, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := checkSleeps(fset, pkgs)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "a/real_test.go:6: ") {
+		t.Errorf("faults %q, want one for a/real_test.go:6: the other files sleep in virtual time, in the code, or not at all", got)
+	}
 }
