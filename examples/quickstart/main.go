@@ -1,4 +1,4 @@
-// Command quickstart counts, durably if it is told where.
+// Command quickstart counts, durably: run it twice.
 package main
 
 import (
@@ -33,40 +33,31 @@ func (c *Counter) Increment(ctx context.Context, req IncrementRequest) (value in
 
 // docs:end counter
 
+var file = flag.String("db", "counter.db", "SQLite file")
+
 // docs:begin main
 
-func run(ctx context.Context, file string) error {
-	store, err := sqlite.Open(file, nil) // ":memory:" forgets, a file name remembers
-	if err != nil {
-		return err
-	}
+func main() {
+	flag.Parse()
+	ctx := context.Background()
+	store := must(sqlite.Open(*file, nil)) // or sqlite.OpenMemory(), which forgets
 	defer store.Close()
-	if err := store.Exec(ctx, `CREATE TABLE IF NOT EXISTS counters (id TEXT PRIMARY KEY, value INTEGER NOT NULL)`); err != nil {
+	must(0, sqlite.InTx(ctx, store, func(ctx context.Context, tx *sqlite.Transaction) error {
+		_, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS counters (id TEXT PRIMARY KEY, value INTEGER NOT NULL)`)
 		return err
-	}
-	svc, err := cruster.New(cruster.Config{Storage: store})
-	if err != nil {
-		return err
-	}
-	counters, err := cruster.Register(svc, &Counter{})
-	if err != nil {
-		return err
-	}
-	if err := svc.Start(ctx); err != nil {
-		return err
-	}
+	}))
+	svc := must(cruster.New(cruster.Config{Storage: store}))
+	counters := must(cruster.Register(svc, &Counter{}))
+	must(0, svc.Start(ctx))
 	defer svc.Shutdown(ctx)
-	value, err := cruster.Call(ctx, counters.Entity("c-1"), (*Counter).Increment, IncrementRequest{Amount: 5})
-	fmt.Println("c-1 is", value)
-	return err
+	fmt.Println("c-1 is", must(cruster.Call(ctx, counters.Entity("c-1"), (*Counter).Increment, IncrementRequest{Amount: 5})))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return v
 }
 
 // docs:end main
-
-func main() {
-	file := flag.String("db", ":memory:", "SQLite file")
-	flag.Parse()
-	if err := run(context.Background(), *file); err != nil {
-		log.Fatal(err)
-	}
-}
