@@ -70,6 +70,7 @@ var graph = map[string]rule{
 			"internal/handler", "internal/invoke", "internal/commit",
 		},
 		outside: []string{backoff},
+		tests:   []string{"storage/sqlite"}, // for handlers that write through Tx
 	},
 	"internal/runner": {
 		inside: []string{
@@ -77,6 +78,7 @@ var graph = map[string]rule{
 			"internal/handler", "internal/invoke", "internal/commit", "internal/replay",
 		},
 		outside: []string{backoff},
+		tests:   []string{"storage/sqlite"},
 	},
 
 	// Root: light, and names no adapter. Its external tests may use them.
