@@ -20,6 +20,10 @@ const readOnly = "&mode=ro&_busy_timeout=5000"
 // opened.
 const quickCheckBelow = 16 << 20
 
+// smallestPage is the size of SQLite's smallest page. It takes a shorter file
+// for an empty database, and overwrites it.
+const smallestPage = 512
+
 func connect(ctx context.Context, path string) (driver.Conn, error) {
 	connector, err := sqlite.NewConnector(dsn(path, readOnly))
 	if err != nil {
@@ -42,6 +46,8 @@ func check(ctx context.Context, path string) (err error) {
 		return fmt.Errorf("it is not a regular file (%s)", info.Mode().Type())
 	case info.Size() == 0:
 		return nil // SQLite's empty database
+	case info.Size() < smallestPage:
+		return errors.New("the file is not a SQLite database, which has no so small one: choose another name")
 	}
 	raw, err := connect(ctx, path)
 	if err != nil {

@@ -9,8 +9,6 @@ import (
 	"github.com/cruster-go/cruster/storage/storagetest"
 )
 
-func isChild() bool { return false }
-
 func TestContractInMemory(t *testing.T) {
 	t.Parallel()
 	storagetest.Run(t, func(t *testing.T) storagetest.Harness {

@@ -7,7 +7,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if isChild() {
+	if runChild() {
 		return
 	}
 	goleak.VerifyTestMain(m)

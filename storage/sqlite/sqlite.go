@@ -143,22 +143,10 @@ func (s *Store) open(ctx context.Context) error {
 	if s.w, err = openWriter(ctx, s.path, s.opts, &s.statements); err != nil {
 		return err
 	}
-	if err := s.prepare(ctx); err != nil {
-		return errors.Join(err, s.w.close())
+	if err := s.w.do(func(c *conn) error { return migrate(ctx, c, migrations()) }); err != nil {
+		return errors.Join(explain(err), s.w.close())
 	}
 	return nil
-}
-
-// prepare brings the tables up to date. Runner records are left from an earlier
-// process: the lock says that it has ended.
-func (s *Store) prepare(ctx context.Context) error {
-	if err := s.w.do(func(c *conn) error { return migrate(ctx, c, migrations()) }); err != nil {
-		return err
-	}
-	return s.write(ctx, func(c *conn) error {
-		_, err := c.exec(ctx, `DELETE FROM cruster_runner`)
-		return err
-	})
 }
 
 // Info describes the store.
