@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
 	"sync/atomic"
@@ -40,7 +39,7 @@ func Example_deadLetters() {
 	store := memory.New()
 	defer store.Close()
 	svc, err := cruster.New(cruster.Config{
-		Storage: store, MaxDeliveries: 2, PollInterval: 10 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Storage: store, MaxDeliveries: 2, PollInterval: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
 	"time"
@@ -37,7 +36,7 @@ func (p *Parcel) Execute(wf *cruster.WorkflowContext, to string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if err := cruster.Sleep(wf, 20*time.Millisecond); err != nil {
+	if err := cruster.Sleep(wf, 500*time.Millisecond); err != nil {
 		return "", err
 	}
 	return "sent to " + to, nil
@@ -47,7 +46,7 @@ func (p *Parcel) Pack(ctx context.Context, to string) (string, error)  { return 
 func (p *Parcel) Weigh(ctx context.Context, to string) (string, error) { return "weighed", nil }
 
 func startParcels(ctx context.Context, store storage.Store, version int) (*cruster.Service, cruster.WorkflowClient[string, string]) {
-	svc, err := cruster.New(cruster.Config{Storage: store, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	svc, err := cruster.New(cruster.Config{Storage: store, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func ExampleAfter() {
 
 	door := bells.Entity("door")
 	// docs:begin schedule
-	err = cruster.NotifyErr(ctx, door, (*Bell).Ring, Ring{"later"}, cruster.After(60*time.Millisecond))
+	err = cruster.NotifyErr(ctx, door, (*Bell).Ring, Ring{"later"}, cruster.After(500*time.Millisecond))
 	if err == nil {
 		err = cruster.NotifyErr(ctx, door, (*Bell).Ring, Ring{"soon"}, cruster.At(time.Now().Add(20*time.Millisecond)))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"time"
 
 	"github.com/cruster-go/cruster"
@@ -14,7 +15,7 @@ import (
 // service shuts down.
 func ExampleRegisterSingleton() {
 	ctx := context.Background()
-	svc, err := cruster.New(cruster.Config{SingletonBackoff: time.Millisecond})
+	svc, err := cruster.New(cruster.Config{SingletonBackoff: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		log.Fatal(err)
 	}
