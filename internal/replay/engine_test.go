@@ -100,10 +100,13 @@ func TestResidentRunsAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.cfg.MaxResident = 3
+		var mu sync.Mutex
 		most := 0
 		var n *runner
 		n = w.start(map[string]code{"w": func(r *replay.Run) (string, error) {
+			mu.Lock()
 			most = max(most, n.Resident())
+			mu.Unlock()
 			return "ok", r.Sleep(10 * time.Second)
 		}})
 		var refs []crustertype.ExecutionRef

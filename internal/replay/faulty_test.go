@@ -10,11 +10,13 @@ import (
 
 var errCrash = errors.New("the process dies here")
 
-// faulty is a store whose n-th write after arm kills the process: it is refused,
-// and so is everything after it.
+// faulty is a store whose n-th write after arm kills the process: it fails, and
+// so does everything after it.
 type faulty struct {
 	storage.Store
-	after int
+	after   int
+	applied bool // the n-th write happens, only its answer is lost
+	once    bool // later writes work
 
 	mu    sync.Mutex
 	armed bool
@@ -37,32 +39,42 @@ func (s *faulty) disarm() {
 	s.armed, s.dead = false, false
 }
 
-func (s *faulty) write() error {
+// write says what becomes of a write: whether it happens, and the error.
+func (s *faulty) write() (happens bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.armed {
-		return nil
+		return true, nil
 	}
-	if s.n++; s.n >= s.after {
-		if !s.dead {
-			s.dead = true
-			go s.f()
-		}
-		return &storage.TransientError{Err: errCrash}
+	s.n++
+	if s.n < s.after || s.once && s.n > s.after {
+		return true, nil
 	}
-	return nil
+	if !s.dead {
+		s.dead = true
+		go s.f()
+	}
+	return s.applied && s.n == s.after, &storage.TransientError{Err: errCrash, Unknown: true}
 }
 
 func (s *faulty) Commit(ctx context.Context, units []storage.Unit) ([]storage.Result, error) {
-	if err := s.write(); err != nil {
-		return nil, err
+	happens, lost := s.write()
+	if !happens {
+		return nil, lost
 	}
-	return s.Store.Commit(ctx, units)
+	res, err := s.Store.Commit(ctx, units)
+	if lost != nil {
+		return nil, lost
+	}
+	return res, err
 }
 
 func (s *faulty) Begin(ctx context.Context) (storage.Tx, error) {
 	tx, err := s.Store.Begin(ctx)
-	return &faultyTx{Tx: tx, s: s}, err
+	if err != nil {
+		return nil, err
+	}
+	return &faultyTx{Tx: tx, s: s}, nil
 }
 
 type faultyTx struct {
@@ -71,8 +83,14 @@ type faultyTx struct {
 }
 
 func (t *faultyTx) Commit(ctx context.Context, u storage.Unit) (storage.Result, error) {
-	if err := t.s.write(); err != nil {
-		return storage.Result{}, err
+	happens, lost := t.s.write()
+	if !happens {
+		_ = t.Tx.Rollback(ctx)
+		return storage.Result{}, lost
 	}
-	return t.Tx.Commit(ctx, u)
+	res, err := t.Tx.Commit(ctx, u)
+	if lost != nil {
+		return storage.Result{}, lost
+	}
+	return res, err
 }
