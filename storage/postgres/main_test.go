@@ -4,12 +4,16 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
+	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/testdb"
+	"github.com/cruster-go/cruster/storage"
 	"github.com/cruster-go/cruster/storage/postgres"
 )
 
@@ -87,4 +91,54 @@ func (f *fixture) number(t *testing.T, sql string, args ...any) int64 {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return n
+}
+
+// in puts the schema into a statement.
+func (f *fixture) in(sql string) string { return strings.ReplaceAll(sql, "@", f.schema) }
+
+// own registers a runner and makes it the owner of a shard.
+func (f *fixture) own(t *testing.T, index int) crustertype.Lease {
+	t.Helper()
+	inc, err := f.Register(t.Context(), storage.Runner{Weight: 1}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.TakeOver(t.Context(), storage.TakeOver{By: inc, Shards: []crustertype.Shard{{Group: "default", Index: index}}})
+	if err != nil || len(got) != 1 {
+		t.Fatalf("TakeOver = %v, %v", got, err)
+	}
+	return got[0]
+}
+
+// message returns a new pending message.
+func message() crustertype.Message {
+	return crustertype.Message{
+		ID: crustertype.NewRequestID(), Shard: crustertype.Shard{Group: "default"}, State: crustertype.MessagePending,
+		Address: crustertype.Address{Type: "counter", ID: "a"}, Method: "Add", Codec: "json", Payload: []byte("1"), CreatedAt: time.Now(),
+	}
+}
+
+// execution returns a new running execution.
+func execution(id string) crustertype.Execution {
+	now := time.Now()
+	return crustertype.Execution{
+		ExecutionRef: crustertype.ExecutionRef{Type: "order", ID: id}, Shard: crustertype.Shard{Group: "default"}, Run: 1,
+		Codec: "json", Input: []byte("1"), Status: crustertype.StatusRunning, CreatedAt: now, UpdatedAt: now,
+	}
+}
+
+// eventually asks again until a query gives at least one row.
+func (f *fixture) eventually(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	for f.number(t, "SELECT count(*) FROM ("+sql+") AS q", args...) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatalf("never happened: %s", sql)
+		}
+	}
+}
+
+// awaitAdvisoryWaiter waits until a session waits for a lock of this schema.
+func (f *fixture) awaitAdvisoryWaiter(t *testing.T) {
+	t.Helper()
+	f.eventually(t, f.in("SELECT 1 FROM pg_locks l, @.space s WHERE l.locktype = 'advisory' AND NOT l.granted AND l.classid = s.lock_space::bigint::oid"))
 }
