@@ -32,12 +32,12 @@ type Service struct {
 	names      map[string]string // registered names, and as what
 	entities   map[string]*entityHandle
 	clients    []*entityHandle
-	singletons []*singleton
-	crons      []*cronJob
+	duties     []func(context.Context) // loops of singletons and crons
 	stopped    chan struct{}
 	stopErr    error
 	background sync.WaitGroup
 	endBack    context.CancelFunc
+	dutiesDone chan struct{} // closed when no singleton and no cron runs
 
 	streams struct {
 		sync.Mutex
@@ -119,17 +119,12 @@ func (s *Service) Start(ctx context.Context) error {
 		s.finish(err)
 		return fmt.Errorf("start: %w", err)
 	}
+	s.runDuties(back)
 	s.mu.Lock()
 	s.state = stateServing
 	s.mu.Unlock()
-	for _, sg := range s.singletons {
-		s.goBackground(func() { sg.loop(back) })
-	}
-	for _, c := range s.crons {
-		s.goBackground(func() { c.loop(back) })
-	}
 	if s.cfg.Retention > 0 {
-		s.goBackground(func() { s.retain(back) })
+		s.goBackground(func() { s.dutyHost().Retain(back, s.cfg.Retention, s.cfg.KeyRetention) })
 	}
 	s.goBackground(func() {
 		select {
@@ -140,6 +135,29 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// runDuties starts singletons and crons.
+func (s *Service) runDuties(ctx context.Context) {
+	var running sync.WaitGroup
+	for _, loop := range s.duties {
+		running.Go(func() { loop(ctx) })
+	}
+	s.dutiesDone = make(chan struct{})
+	s.goBackground(func() {
+		running.Wait()
+		close(s.dutiesDone)
+	})
+}
+
+// drainDuties waits for singletons that stop gracefully.
+func (s *Service) drainDuties(ctx context.Context) error {
+	select {
+	case <-s.dutiesDone:
+		return nil
+	case <-ctx.Done():
+		return crustertype.Errorf(crustertype.CodeTimeout, "singletons still run: %w", context.Cause(ctx))
+	}
 }
 
 func (s *Service) goBackground(f func()) {
@@ -190,7 +208,7 @@ func (s *Service) stop(ctx context.Context) {
 	s.mu.Unlock()
 	lost := s.run.LostErr()
 	err := s.run.Shutdown(ctx, func(ctx context.Context) error {
-		return errors.Join(s.drainStreams(ctx), s.workflows.Drain(ctx))
+		return errors.Join(s.drainStreams(ctx), s.workflows.Drain(ctx), s.drainDuties(ctx))
 	})
 	s.endBack()
 	s.background.Wait()
@@ -375,31 +393,5 @@ func (s *Service) drainStreams(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return crustertype.Errorf(crustertype.CodeTimeout, "streams are still being read: %w", context.Cause(ctx))
-	}
-}
-
-// retain removes what Retention has outlived, in small batches.
-func (s *Service) retain(ctx context.Context) {
-	t := time.NewTicker(min(time.Hour, max(s.cfg.Retention/10, time.Second)))
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
-		p := storage.Purge{Before: time.Now().Add(-s.cfg.Retention), Messages: storage.AllTypes, Executions: storage.AllTypes}
-		if s.cfg.KeyRetention > 0 {
-			p.KeysBefore = time.Now().Add(-s.cfg.KeyRetention)
-		}
-		for {
-			n, err := s.cfg.Storage.Purge(ctx, p)
-			if err != nil && ctx.Err() == nil {
-				s.cfg.Logger.WarnContext(ctx, "retention failed, it is tried again later", "error", err)
-			}
-			if n == 0 || err != nil {
-				break
-			}
-		}
 	}
 }

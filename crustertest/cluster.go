@@ -23,7 +23,8 @@ type Options struct {
 	Storage func() (storage.Store, error)
 
 	// Config is the service's configuration. Storage and AlwaysEncode are set
-	// by the kit; a nil Logger logs into the test's output.
+	// by the kit; a nil Logger logs into the test's output. PollInterval is off
+	// by default: a safety net would hide what it catches.
 	Config cruster.Config
 }
 
@@ -59,6 +60,9 @@ func open(t *testing.T, o Options) *Cluster {
 	}
 	if o.Config.Logger == nil {
 		o.Config.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	if o.Config.PollInterval == 0 {
+		o.Config.PollInterval = -1
 	}
 	store, err := o.Storage()
 	if err != nil {

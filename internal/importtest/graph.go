@@ -81,12 +81,16 @@ var graph = map[string]rule{
 		tests:   []string{"storage/sqlite"},
 	},
 
+	"internal/duty": {
+		inside: []string{"crustertype", "codec", "storage", "mailbox", "scheduler", "internal/invoke", "internal/runner"},
+	},
+
 	// Root: light, and names no adapter. Its external tests may use them.
 	".": {
 		inside: []string{
 			"crustertype", "codec", "storage", "storage/memory",
 			"sharding", "membership", "mailbox", "journal", "transport", "scheduler",
-			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror",
+			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty",
 		},
 		outside:  []string{msgpack, backoff, xxhash},
 		tests:    []string{"storage/sqlite", "storage/postgres"},

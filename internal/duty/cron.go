@@ -1,0 +1,190 @@
+package duty
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/cruster-go/cruster/codec"
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/runner"
+	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/scheduler"
+	"github.com/cruster-go/cruster/storage"
+)
+
+const (
+	cronMethod = "Fire"
+	cronEntity = "cron"
+)
+
+// CronType returns the entity type that runs the ticks of a cron.
+func CronType(name string) string { return cronEntity + "." + name }
+
+// CronParams are the settings of a cron.
+type CronParams struct {
+	Name, Group      string
+	Schedule         scheduler.Schedule
+	Zone             *time.Location
+	Run              func(ctx context.Context, tick time.Time) error
+	Parallel         bool // ticks run at the same time
+	Waiting          bool // one tick may wait for the one that runs
+	NextFromPrevious bool
+	SkipIfOlderThan  time.Duration
+}
+
+// Cron is a hidden entity that runs the ticks, and a loop that sends it one when
+// it is due.
+type Cron struct {
+	CronParams
+	h   Host
+	typ *runner.EntityType
+	row crustertype.Schedule
+}
+
+// NewCron returns a cron. Register its Type with the runner, then run Loop.
+func NewCron(h Host, p CronParams) *Cron {
+	c := &Cron{CronParams: p, h: h}
+	concurrency := 1
+	if p.Parallel {
+		concurrency = 0
+	}
+	c.typ = &runner.EntityType{
+		Name: CronType(p.Name), Group: p.Group, Options: mailbox.Options{Capacity: h.Capacity, Concurrency: concurrency},
+		Methods: map[string]*runner.Method{cronMethod: c.method()},
+	}
+	return c
+}
+
+// Type returns the entity type that runs the ticks.
+func (c *Cron) Type() *runner.EntityType { return c.typ }
+
+func (c *Cron) method() *runner.Method {
+	return &runner.Method{
+		Name: cronMethod, Persisted: true, Protected: true,
+		Backoff: scheduler.Policy{Initial: time.Second, Max: time.Minute},
+		Decode: func(_ codec.Codec, payload []byte) (any, error) {
+			return time.Parse(time.RFC3339Nano, string(payload))
+		},
+		Invoke: func(ctx context.Context, in any) (any, error) {
+			tick := in.(time.Time).In(c.Zone)
+			err := c.Run(ctx, tick)
+			if err != nil && ctx.Err() == nil {
+				c.h.Logger.WarnContext(ctx, "cron failed", "cron", c.Name, "tick", tick, "error", err)
+			}
+			return nil, err
+		},
+		Iterate: func(context.Context, any) iter.Seq2[any, error] { return func(func(any, error) bool) {} },
+	}
+}
+
+// Loop fires ticks until the service drains.
+func (c *Cron) Loop(kill context.Context) {
+	life := c.h.Run.Lifetime()
+	for life.Err() == nil {
+		wait, err := c.step(kill)
+		if err != nil && life.Err() == nil {
+			c.h.Logger.Warn("cron cannot fire, trying again", "cron", c.Name, "error", err)
+			c.row, wait = crustertype.Schedule{}, time.Second
+		}
+		if wait < 0 {
+			return // the schedule has ended
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-life.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// step fires what is due and returns how long it is until the next tick; below
+// 0: there is none.
+func (c *Cron) step(ctx context.Context) (time.Duration, error) {
+	now := time.Now()
+	if c.row.Version == 0 {
+		row, err := c.h.Store.Schedule(ctx, crustertype.ScheduleCron, c.Name)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+			row = crustertype.Schedule{Kind: crustertype.ScheduleCron, Name: c.Name}
+			if err := c.commit(ctx, row, now, false); err != nil { // ticks count from now on
+				return 0, err
+			}
+		case err != nil:
+			return 0, err
+		default:
+			c.row = row
+		}
+	}
+	for !c.row.Paused {
+		tick, ok := c.Schedule.Next(c.row.LastTick)
+		if !ok {
+			return -1, nil
+		}
+		if tick.After(now) {
+			return tick.Sub(now), nil
+		}
+		if !c.NextFromPrevious {
+			if newest, ok := c.Schedule.Prev(now.Add(time.Nanosecond)); ok && newest.After(tick) {
+				tick = newest
+			}
+		}
+		late := c.SkipIfOlderThan > 0 && now.Sub(tick) > c.SkipIfOlderThan
+		if err := c.commit(ctx, c.row, tick, !late && c.room()); err != nil {
+			return 0, err
+		}
+	}
+	return time.Minute, nil
+}
+
+// room reports whether the overlap policy lets another tick begin.
+func (c *Cron) room() bool {
+	act, err := c.typ.Activate(cronEntity)
+	if err != nil {
+		return true
+	}
+	running, waiting := act.Load()
+	switch {
+	case c.Parallel:
+		return true
+	case c.Waiting:
+		return waiting == 0
+	}
+	return running+waiting == 0
+}
+
+// commit records a tick as decided and, when fire is set, sends it to the
+// entity in the same transaction.
+func (c *Cron) commit(ctx context.Context, row crustertype.Schedule, tick time.Time, fire bool) error {
+	shard := c.h.Run.ShardOf(c.Group, cronEntity)
+	lease, ok := c.h.Run.Lease(shard)
+	if !ok {
+		return crustertype.ErrNotOwner
+	}
+	row.Shard, row.LastTick, row.UpdatedAt = shard, tick, time.Now()
+	row.NextTick, _ = c.Schedule.Next(tick)
+	row.Version++
+	unit := storage.Unit{Leases: []crustertype.Lease{lease}, Schedules: []crustertype.Schedule{row}}
+	if fire {
+		addr := crustertype.Address{Type: c.typ.Name, ID: cronEntity}
+		key := tick.UTC().Format(time.RFC3339Nano)
+		unit.Accepts = []crustertype.Message{{
+			ID: crustertype.KeyedRequestID(addr, cronMethod, key), Shard: shard, Address: addr, Method: cronMethod, Key: key,
+			Codec: c.h.Codec, Payload: []byte(key), State: crustertype.MessagePending, CreatedAt: row.UpdatedAt,
+		}}
+	}
+	done := make(chan error, 1)
+	c.h.Run.Send(unit, func(_ storage.Result, err error) { done <- err })
+	select {
+	case err := <-done:
+		if err == nil {
+			c.row = row
+		}
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
