@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
-	"time"
 
 	"github.com/cruster-go/cruster"
 	"github.com/cruster-go/cruster/crustertype"
@@ -19,6 +18,13 @@ type Parcel struct {
 	_ cruster.Workflow `cruster:"parcel"`
 
 	version int
+	road    *Road
+}
+
+// Road is what parcels travel on.
+type Road struct {
+	busy chan struct{} // tells that a parcel is under way
+	open chan struct{} // closed when parcels arrive
 }
 
 func (p *Parcel) Execute(wf *cruster.WorkflowContext, to string) (string, error) {
@@ -36,21 +42,28 @@ func (p *Parcel) Execute(wf *cruster.WorkflowContext, to string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	if err := cruster.Sleep(wf, 500*time.Millisecond); err != nil {
-		return "", err
-	}
-	return "sent to " + to, nil
+	return cruster.Do(wf, (*Parcel).Send, to)
 }
 
 func (p *Parcel) Pack(ctx context.Context, to string) (string, error)  { return "packed", nil }
 func (p *Parcel) Weigh(ctx context.Context, to string) (string, error) { return "weighed", nil }
 
-func startParcels(ctx context.Context, store storage.Store, version int) (*cruster.Service, cruster.WorkflowClient[string, string]) {
+func (p *Parcel) Send(ctx context.Context, to string) (string, error) {
+	p.road.busy <- struct{}{}
+	select {
+	case <-p.road.open:
+		return "arrived at " + to, nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+func startParcels(ctx context.Context, store storage.Store, road *Road, version int) (*cruster.Service, cruster.WorkflowClient[string, string]) {
 	svc, err := cruster.New(cruster.Config{Storage: store, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		log.Fatal(err)
 	}
-	parcels, err := cruster.RegisterWorkflow(svc, &Parcel{version: version})
+	parcels, err := cruster.RegisterWorkflow(svc, &Parcel{version: version, road: road})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -66,27 +79,22 @@ func ExampleWorkflowContext_Changed() {
 	ctx := context.Background()
 	store := memory.New()
 	defer store.Close()
+	road := &Road{busy: make(chan struct{}, 1), open: make(chan struct{})}
 
-	svc, parcels := startParcels(ctx, store, 1)
+	svc, parcels := startParcels(ctx, store, road, 1)
 	id, err := parcels.WithRawKey("p-1").Start(ctx, "Ada")
 	if err != nil {
 		log.Fatal(err)
 	}
-	for steps := 0; steps < 2; time.Sleep(time.Millisecond) { // until it sleeps
-		_, journal, err := parcels.Describe(ctx, id)
-		if err != nil {
-			log.Fatal(err)
-		}
-		steps = len(journal)
-	}
+	<-road.busy
 	svc.Shutdown(ctx)
 
-	svc, parcels = startParcels(ctx, store, 2)
+	svc, parcels = startParcels(ctx, store, road, 2)
 	_, err = parcels.Join(ctx, id)
 	fmt.Println("parked:", errors.Is(err, cruster.ErrParked))
 	svc.Shutdown(ctx)
 
-	svc, parcels = startParcels(ctx, store, 3)
+	svc, parcels = startParcels(ctx, store, road, 3)
 	defer svc.Shutdown(ctx)
 	// docs:begin parked
 	parked, _, err := store.Executions(ctx, storage.ExecutionFilter{Statuses: []crustertype.Status{crustertype.StatusParked}})
@@ -100,9 +108,11 @@ func ExampleWorkflowContext_Changed() {
 		}
 	}
 	// docs:end parked
+	<-road.busy
+	close(road.open)
 	fmt.Println(parcels.Join(ctx, id))
 	// Output:
 	// parked: true
 	// parcel/p-1 is parked
-	// sent to Ada <nil>
+	// arrived at Ada <nil>
 }
