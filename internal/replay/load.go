@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -66,64 +67,76 @@ func (s *slot) pause(d time.Duration) bool {
 	return false
 }
 
-// recover loads the execution from storage and marks that it is in memory, so
-// that a run that kills its process is counted. It returns nil without an error
+// recover makes a run of the stored execution. It returns nil without an error
 // when there is nothing to run now.
 func (s *slot) recover() (*Run, *answer, error) {
 	e, ctx := s.e, s.e.ctx
 	select {
 	case e.loaders <- struct{}{}:
-		defer func() { <-e.loaders }()
 	case <-s.halt:
 		return nil, nil, nil
 	case <-ctx.Done():
 		return nil, nil, nil
 	}
+	x, rows, err := s.read(ctx)
+	<-e.loaders
+	if err != nil || x == nil {
+		return nil, nil, err
+	}
 	lease, ok := e.cfg.Lease(s.shard)
 	if !ok {
 		return nil, nil, crustertype.ErrFenced
 	}
+	if a := answerOf(x); a != nil {
+		return nil, a, nil
+	}
+	cursor, err := journal.New(rows, x.CreatedAt, e.cfg.MaxSteps)
+	if err != nil {
+		return s.bury(x, lease, &crustertype.Failure{Code: crustertype.CodeEncoding, Message: err.Error()})
+	}
+	return s.resume(x, cursor, lease)
+}
+
+// read loads the execution and the journal of its run. It returns nil when the
+// execution sleeps on.
+func (s *slot) read(ctx context.Context) (*crustertype.Execution, []crustertype.Step, error) {
+	e := s.e
 	x, err := e.cfg.Store.Execution(ctx, s.ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	if x.Shard != s.shard {
-		s.shard = x.Shard
-		if lease, ok = e.cfg.Lease(x.Shard); !ok {
-			return nil, nil, crustertype.ErrFenced
-		}
-	}
+	e.mu.Lock()
+	s.shard = x.Shard // the group may have been unknown here
+	e.mu.Unlock()
 	suspended := x.Status == crustertype.StatusSuspended
-	switch {
-	case x.Status != crustertype.StatusRunning && !suspended:
-		return nil, answerOf(&x), nil
-	case suspended && x.CancelAt.IsZero() && (x.WakeAt.IsZero() || !reached(x.WakeAt)):
+	asleep := suspended && (x.WakeAt.IsZero() || !reached(x.WakeAt))
+	var rows []crustertype.Step
+	if x.Status == crustertype.StatusRunning || suspended && (!asleep || !x.CancelAt.IsZero()) {
+		if rows, err = e.cfg.Store.Steps(ctx, s.ref, x.Run); err != nil {
+			return nil, nil, err
+		}
+	}
+	if asleep && (x.CancelAt.IsZero() || sawCancel(rows)) {
 		if !x.WakeAt.IsZero() {
-			e.cfg.WakeAt(s.ref, s.shard, x.WakeAt)
+			e.cfg.WakeAt(s.ref, x.Shard, x.WakeAt)
 		}
 		return nil, nil, nil
 	}
-	rows, err := e.cfg.Store.Steps(ctx, s.ref, x.Run)
-	if err != nil {
-		return nil, nil, err
-	}
-	if suspended && !reached(x.WakeAt) && sawCancel(rows) {
-		e.cfg.WakeAt(s.ref, s.shard, x.WakeAt)
-		return nil, nil, nil
-	}
-	cursor, err := journal.New(rows, x.CreatedAt, e.cfg.MaxSteps)
-	if err != nil {
-		return s.bury(&x, lease, &crustertype.Failure{Code: crustertype.CodeEncoding, Message: err.Error()})
-	}
-	if !suspended && x.Attempts >= e.cfg.MaxDeliveries {
-		return s.bury(&x, lease, tooOften(&x))
-	}
-	if suspended {
+	return &x, rows, nil
+}
+
+// resume marks that the execution is in memory, before its code runs, so that
+// one that kills its process is counted.
+func (s *slot) resume(x *crustertype.Execution, cursor *journal.Cursor, lease crustertype.Lease) (*Run, *answer, error) {
+	switch {
+	case x.Status == crustertype.StatusSuspended:
 		x.Attempts, x.WaitingFor = 0, ""
-	} else {
+	case x.Attempts >= s.e.cfg.MaxDeliveries:
+		return s.bury(x, lease, tooOften(x))
+	default:
 		x.Attempts++
 	}
-	_, err = e.cfg.Commit.Do(ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
+	_, err := s.e.cfg.Commit.Do(s.e.ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
 		ExecutionRef: s.ref, Run: x.Run, Status: crustertype.StatusRunning, Attempts: x.Attempts, WaitingFor: x.WaitingFor,
 		Outcome: x.Outcome, At: now(),
 	}}})
@@ -131,7 +144,7 @@ func (s *slot) recover() (*Run, *answer, error) {
 		return nil, nil, err
 	}
 	x.Status = crustertype.StatusRunning
-	return s.begin(&x, cursor, x.Attempts), nil, nil
+	return s.begin(x, cursor, x.Attempts), nil, nil
 }
 
 // begin makes a run of x, whose stored number of runs without progress is
