@@ -35,7 +35,7 @@ func connect(ctx context.Context, path string) (driver.Conn, error) {
 // check refuses a file that is not a database this version can use, without
 // writing to it. It asks SQLite and never opens the file itself: closing it
 // would drop the locks of other connections of this process.
-func check(ctx context.Context, path string) (err error) {
+func check(ctx context.Context, path string, all []migration) (err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -60,7 +60,7 @@ func check(ctx context.Context, path string) (err error) {
 			err = e
 		}
 	}()
-	if err := checkVersion(ctx, c, migrations()); err != nil {
+	if err := checkVersion(ctx, c, all); err != nil {
 		return checked(err)
 	}
 	if info.Size() > quickCheckBelow {

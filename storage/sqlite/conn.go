@@ -138,7 +138,7 @@ func (c *conn) collect(ctx context.Context, p *prepared, each func(r *row) error
 	}
 	for {
 		switch err := rows.Next(p.vals); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

@@ -12,7 +12,7 @@ import (
 )
 
 // send puts a message into the outbox of ctx.
-func send(t *testing.T, ctx context.Context, m crustertype.Message, committed func()) error { //nolint:revive // t first
+func send(t *testing.T, ctx context.Context, m crustertype.Message, committed func()) error {
 	t.Helper()
 	box := storage.OutboxFrom(ctx)
 	if box == nil {

@@ -200,7 +200,7 @@ func (m *memoryRows) fill(ctx context.Context, rows driver.Rows) error {
 	for {
 		vals := make([]driver.Value, len(m.columns))
 		switch err := rows.Next(vals); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

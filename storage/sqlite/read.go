@@ -148,6 +148,9 @@ func appendTo[T any](out *[]T, scan func(*row) T) func(*row) error {
 func (s *Store) Pending(ctx context.Context, q storage.PendingQuery) ([]crustertype.Message, error) {
 	return read(ctx, s, func(ctx context.Context, c *conn) (out []crustertype.Message, err error) {
 		limit, now, each := limited(q.Limit), micros(q.Now), appendTo(&out, readMessage)
+		if q.AfterSeq == 0 {
+			q.AfterID = lastID // do not walk over the unadopted ones
+		}
 		switch entity := !q.Address.IsZero(); {
 		case entity && q.Unadopted:
 			err = entityUnadoptedQuery.query(ctx, c, q.Shards, limit, each, q.Address.Type, q.Address.ID, now)

@@ -107,7 +107,7 @@ func Open(path string, o *Options) (*Store, error) {
 		return nil, fmt.Errorf("sqlite: open %q: %w", path, err)
 	}
 	s := &Store{opts: opts, path: resolved, lock: lock, closing: make(chan struct{})}
-	if err := s.open(context.Background()); err != nil { // Open has no context: it waits for nothing but the disk
+	if err := s.open(context.Background()); err != nil { //nolint:forbidigo // it waits for nothing but the disk
 		return nil, errors.Join(fmt.Errorf("sqlite: open %q: %w", path, err), lock.unlock())
 	}
 	return s, nil
@@ -122,7 +122,7 @@ func OpenMemory() (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opts: opts, closing: make(chan struct{})}
-	if err := s.open(context.Background()); err != nil { // as above
+	if err := s.open(context.Background()); err != nil { //nolint:forbidigo // as above
 		return nil, fmt.Errorf("sqlite: open in memory: %w", err)
 	}
 	return s, nil
@@ -130,8 +130,12 @@ func OpenMemory() (*Store, error) {
 
 // open checks the file, connects the writer and brings the tables up to date.
 func (s *Store) open(ctx context.Context) error {
+	all, err := migrations()
+	if err != nil {
+		return err
+	}
 	if s.path != "" {
-		if err := check(ctx, s.path); err != nil {
+		if err := check(ctx, s.path, all); err != nil {
 			return err
 		}
 		s.readers = make(chan *conn, s.opts.Readers)
@@ -139,11 +143,10 @@ func (s *Store) open(ctx context.Context) error {
 			s.readers <- nil
 		}
 	}
-	var err error
 	if s.w, err = openWriter(ctx, s.path, s.opts, &s.statements); err != nil {
 		return err
 	}
-	if err := s.w.do(func(c *conn) error { return migrate(ctx, c, migrations()) }); err != nil {
+	if err := s.w.do(func(c *conn) error { return migrate(ctx, c, all) }); err != nil {
 		return errors.Join(explain(err), s.w.close())
 	}
 	return nil
@@ -207,7 +210,7 @@ func (s *Store) Close() error {
 	}
 	defer close(s.closing)
 	if t := s.w.holder.Load(); t != nil {
-		t.end(context.Background(), storage.ErrClosed) // Close has no context
+		t.end(context.Background(), storage.ErrClosed) //nolint:forbidigo // Close has none
 	}
 	s.calls.Wait()
 	var errs []error

@@ -161,7 +161,7 @@ func (t *txn) while(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // failed explains the error of a user's statement. It gives the transaction up
-// when SQLite has done so, or ctx has ended. mu is held.
+// when SQLite has done so, ctx has ended, or the machine is at fault. mu is held.
 func (t *txn) failed(ctx context.Context, err error) error {
 	cause := t.cause()
 	switch {
@@ -175,7 +175,7 @@ func (t *txn) failed(ctx context.Context, err error) error {
 		}
 	}
 	err = explain(err)
-	lost := cause != nil || ctx.Err() != nil
+	lost := cause != nil || ctx.Err() != nil || storage.IsTransient(err)
 	if !lost {
 		_ = t.s.w.do(func(*conn) error { lost = t.s.w.lost(context.WithoutCancel(ctx)); return nil })
 	}

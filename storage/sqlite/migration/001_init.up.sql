@@ -45,7 +45,7 @@ CREATE TABLE cruster_message (
 -- In the order of delivery. What is not adopted and not due now is in the next
 -- index alone, so that a million reminders cost the poll nothing.
 CREATE INDEX cruster_message_pending ON cruster_message (seq, id, shard, deliver_at)
-	WHERE state = 1 AND (seq > 0 OR deliver_at IS NULL);
+	WHERE state = 1 AND (seq <> 0 OR deliver_at IS NULL);
 CREATE INDEX cruster_message_scheduled ON cruster_message (deliver_at, id, seq, shard)
 	WHERE state = 1 AND deliver_at IS NOT NULL;
 CREATE INDEX cruster_message_entity ON cruster_message (type, entity, seq, id, deliver_at)
