@@ -65,7 +65,9 @@ func classify(ctx context.Context, err error, sent bool) error {
 	case errors.Is(err, pgx.ErrNoRows), errors.Is(err, pgx.ErrTxClosed), isArgument(err):
 		return err
 	}
-	return &storage.TransientError{Err: err, Unknown: sent && !pgconn.SafeToRetry(err)}
+	// pgconn.SafeToRetry is no help: the first error of a batch may hide behind
+	// the "conn closed" of a later statement.
+	return &storage.TransientError{Err: err, Unknown: sent}
 }
 
 // isArgument reports an error that arose before anything was sent, because a
