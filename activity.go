@@ -204,7 +204,7 @@ func activityCall[In any](wf *WorkflowContext, m any, in In, opts []StepOption) 
 // stepOutcome encodes a step's result. A value that cannot travel, or is too
 // large, will not do so at the next attempt either.
 func (s *Service) stepOutcome(v any) (crustertype.Outcome, error) {
-	b, err := s.encode(v)
+	b, err := s.calls.Encode(v)
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) {

@@ -145,11 +145,7 @@ func callDirect[E, In, Out any](ctx context.Context, r Ref[E], b *binding, m fun
 	if err := h.admissible(b, up); err != nil {
 		return zero, h.failed("call", b, r.id, err)
 	}
-	act, err := h.typ.Activate(r.id)
-	if err != nil {
-		return zero, h.failed("call", b, r.id, err)
-	}
-	free, err := act.Enter(&h.typ.Options)
+	act, free, err := h.enter(r.id)
 	if err != nil {
 		return zero, h.failed("call", b, r.id, err)
 	}

@@ -179,37 +179,27 @@ func (c Config) validate() error {
 func ConfigFromEnv(prefix string) (Config, error) {
 	var c Config
 	var errs []error
+	read := func(name, kind string, set func(s string) error) {
+		if s, ok := os.LookupEnv(prefix + name); ok && set(s) != nil {
+			errs = append(errs, fmt.Errorf("environment: %s%s=%q is not %s", prefix, name, s, kind))
+		}
+	}
 	for name, p := range map[string]*int{
 		"SHARDS_PER_GROUP": &c.ShardsPerGroup, "MAILBOX_CAPACITY": &c.MailboxCapacity, "CONCURRENCY": &c.Concurrency,
 		"MAX_DELIVERIES": &c.MaxDeliveries, "MAX_RESIDENT": &c.MaxResident, "MAX_PAYLOAD": &c.MaxPayload,
 	} {
-		s, ok := os.LookupEnv(prefix + name)
-		if !ok {
-			continue
-		}
-		v, err := strconv.Atoi(s)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("environment: %s%s=%q is not a whole number", prefix, name, s))
-		}
-		*p = v
+		read(name, "a whole number", func(s string) (err error) { *p, err = strconv.Atoi(s); return err })
 	}
 	for name, p := range map[string]*time.Duration{
 		"ENTITY_IDLE": &c.EntityIdle, "POLL_INTERVAL": &c.PollInterval, "LEASE_TTL": &c.LeaseTTL, "SUSPEND_AFTER": &c.SuspendAfter,
 		"SINGLETON_BACKOFF": &c.SingletonBackoff, "RETENTION": &c.Retention, "KEY_RETENTION": &c.KeyRetention,
 	} {
-		s, ok := os.LookupEnv(prefix + name)
-		if !ok {
-			continue
-		}
-		if s == "-1" {
-			*p = -1
-			continue
-		}
-		v, err := time.ParseDuration(s)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("environment: %s%s=%q is not a duration such as 90s or 5m", prefix, name, s))
-		}
-		*p = v
+		read(name, "a duration such as 90s or 5m", func(s string) (err error) {
+			if *p = -1; s != "-1" {
+				*p, err = time.ParseDuration(s)
+			}
+			return err
+		})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/replay"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
@@ -25,6 +26,7 @@ type Service struct {
 	workflows *replay.Engine
 	codecs    *codec.Registry
 	spawn     mailbox.Spawn
+	calls     *dispatch.Host
 	ownsStore bool
 
 	mu         sync.Mutex
@@ -39,12 +41,6 @@ type Service struct {
 	endBack    context.CancelFunc
 	dutiesDone chan struct{} // closed when no singleton and no cron runs
 
-	streams struct {
-		sync.Mutex
-		n      int
-		closed bool
-		idle   chan struct{}
-	}
 }
 
 type state int
@@ -86,6 +82,10 @@ func New(cfg Config) (*Service, error) {
 		Recover: func(ctx context.Context, shards []crustertype.Shard) error { return s.workflows.Recover(ctx, shards) },
 	})
 	s.spawn = s.run.Spawn
+	s.calls = &dispatch.Host{
+		Run: s.run, Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, MaxPayload: cfg.MaxPayload,
+		Started: func(x []crustertype.Execution, res []storage.StartResult) { s.workflows.Started(x, res) },
+	}
 	s.workflows = s.newWorkflows()
 	return s, nil
 }
@@ -208,7 +208,7 @@ func (s *Service) stop(ctx context.Context) {
 	s.mu.Unlock()
 	lost := s.run.LostErr()
 	err := s.run.Shutdown(ctx, func(ctx context.Context) error {
-		return errors.Join(s.drainStreams(ctx), s.workflows.Drain(ctx), s.drainDuties(ctx))
+		return errors.Join(s.calls.Streams.Drain(ctx), s.workflows.Drain(ctx), s.drainDuties(ctx))
 	})
 	s.endBack()
 	s.background.Wait()
@@ -256,142 +256,4 @@ func (s *Service) reserve(what, name string) error {
 	}
 	s.names[name] = "a " + what
 	return nil
-}
-
-func (s *Service) encode(v any) ([]byte, error) {
-	b, err := s.cfg.Codec.Marshal(v)
-	if err != nil {
-		return nil, crustertype.Errorf(crustertype.CodeEncoding, "encode %T: %w", v, err)
-	}
-	if len(b) > s.cfg.MaxPayload {
-		return nil, crustertype.Errorf(crustertype.CodeTooLarge, "%T has %d bytes encoded: at most %d are allowed; pass a reference to the data, or raise MaxPayload", v, len(b), s.cfg.MaxPayload)
-	}
-	return b, nil
-}
-
-func (s *Service) decodeOutcome(o crustertype.Outcome, reply decoder) (any, error) {
-	if o.Failure != nil {
-		return nil, decodeError(o.Failure)
-	}
-	return reply(func(v any) error {
-		if o.Codec == "" && len(o.Payload) == 0 {
-			return nil
-		}
-		c, err := s.codecs.Lookup(o.Codec)
-		if err == nil {
-			err = c.Unmarshal(o.Payload, v)
-		}
-		if err != nil {
-			e := crustertype.Errorf(crustertype.CodeEncoding, "decode the reply into %T: %w", v, err)
-			e.Executed = true
-			return e
-		}
-		return nil
-	})
-}
-
-// send stores sends and returns when they are durable.
-func (s *Service) send(ctx context.Context, unit storage.Unit) error {
-	type answer struct {
-		res storage.Result
-		err error
-	}
-	digests := make([][16]byte, len(unit.Accepts))
-	for i := range unit.Accepts {
-		digests[i] = unit.Accepts[i].Digest
-	}
-	ch := make(chan answer, 1)
-	s.run.Send(unit, func(res storage.Result, err error) {
-		if err == nil {
-			s.workflows.Started(unit.Starts, res.Starts)
-		}
-		ch <- answer{res, err}
-	})
-	select {
-	case a := <-ch:
-		if a.err != nil {
-			return crustertype.Errorf(crustertype.CodeUnavailable, "not stored: %w", a.err)
-		}
-		for i, acc := range a.res.Accepts {
-			if m := acc.Existing; m != nil && m.Digest != digests[i] {
-				return runner.KeyConflict(m.Address, m.Method, m.Key)
-			}
-		}
-		return nil
-	case <-ctx.Done():
-		return stoppedWaiting(ctx, true)
-	}
-}
-
-// sendThrough writes sends into a transaction of the user's.
-func (s *Service) sendThrough(ctx context.Context, box storage.Outbox, unit storage.Unit) error {
-	digests := make([][16]byte, len(unit.Accepts))
-	for i := range unit.Accepts {
-		digests[i] = unit.Accepts[i].Digest
-	}
-	res, err := box.Send(ctx, unit)
-	if err != nil {
-		return err
-	}
-	for i, acc := range res.Accepts {
-		if m := acc.Existing; m != nil && m.Digest != digests[i] {
-			return runner.KeyConflict(m.Address, m.Method, m.Key)
-		}
-	}
-	box.OnCommit(func() {
-		s.run.Admit(unit.Accepts, res.Accepts)
-		s.workflows.Started(unit.Starts, res.Starts)
-	})
-	return nil
-}
-
-// knownKey reports whether a keyed message is stored already.
-func (s *Service) knownKey(ctx context.Context, m *crustertype.Message) (bool, error) {
-	have, err := s.cfg.Storage.Message(ctx, m.ID)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		return false, nil
-	case err != nil:
-		return false, crustertype.Errorf(crustertype.CodeUnavailable, "look up key %q: %w", m.Key, err)
-	case have.Digest != m.Digest:
-		return true, runner.KeyConflict(m.Address, m.Method, m.Key)
-	}
-	return true, nil
-}
-
-func (s *Service) enterStream() (leave func(), err error) {
-	st := &s.streams
-	st.Lock()
-	defer st.Unlock()
-	if st.closed {
-		return nil, crustertype.ErrShuttingDown
-	}
-	st.n++
-	return func() {
-		st.Lock()
-		defer st.Unlock()
-		if st.n--; st.n == 0 && st.idle != nil {
-			close(st.idle)
-			st.idle = nil
-		}
-	}, nil
-}
-
-func (s *Service) drainStreams(ctx context.Context) error {
-	st := &s.streams
-	st.Lock()
-	st.closed = true
-	if st.n == 0 {
-		st.Unlock()
-		return nil
-	}
-	st.idle = make(chan struct{})
-	idle := st.idle
-	st.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return crustertype.Errorf(crustertype.CodeTimeout, "streams are still being read: %w", context.Cause(ctx))
-	}
 }

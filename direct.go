@@ -6,11 +6,27 @@ import (
 	"iter"
 
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
-	"github.com/cruster-go/cruster/storage"
 )
+
+// enter finds the entity, or brings it into memory, and takes its turn if that is
+// free. An entity that is evicted meanwhile is brought in again.
+func (h *entityHandle) enter(id string) (*runner.Activation, bool, error) {
+	if act := h.typ.Find(id); act != nil {
+		if free, err := act.Enter(&h.typ.Options); err == nil {
+			return act, free, nil
+		}
+	}
+	act, err := h.typ.Activate(id)
+	if err != nil {
+		return nil, false, err
+	}
+	free, err := act.Enter(&h.typ.Options)
+	return act, free, err
+}
 
 // runHere runs a request on the caller's goroutine. The caller has the turn.
 func runHere[E, In, Out any](ctx context.Context, r Ref[E], b *binding, m func(E, context.Context, In) (Out, error), in In,
@@ -22,7 +38,7 @@ func runHere[E, In, Out any](ctx context.Context, r Ref[E], b *binding, m func(E
 		ctx, cancel = context.WithTimeoutCause(ctx, b.m.Timeout, crustertype.ErrTimeout)
 		defer cancel()
 	}
-	ictx := invoke.NewLight(ctx, h.svc.run.Lifetime(), crustertype.Address{Type: h.name, ID: r.id}, b.m.Name, up)
+	ictx := invoke.NewLight(ctx, h.svc.run.Lifetime(), &b.what, r.id, up)
 	returned := false
 	defer func() {
 		ictx.End()
@@ -39,7 +55,7 @@ func runHere[E, In, Out any](ctx context.Context, r Ref[E], b *binding, m func(E
 		return out, travelled(err)
 	}
 	if ictx.Collected() {
-		err = h.svc.commitSends(ctx, ictx)
+		err = h.svc.calls.CommitSends(ctx, ictx)
 	}
 	return out, err
 }
@@ -73,7 +89,7 @@ func (v *volatile) Run() {
 		ctx, cancel = context.WithTimeoutCause(ctx, v.b.m.Timeout, crustertype.ErrTimeout)
 		defer cancel()
 	}
-	ictx := invoke.NewLight(ctx, v.h.svc.run.Lifetime(), v.act.Address(), v.b.m.Name, v.up)
+	ictx := invoke.NewLight(ctx, v.h.svc.run.Lifetime(), &v.b.what, v.act.Address().ID, v.up)
 	defer func() {
 		ictx.End()
 		if answered {
@@ -91,7 +107,7 @@ func (v *volatile) Run() {
 		return
 	}
 	if ictx.Collected() {
-		err = v.h.svc.commitSends(ctx, ictx)
+		err = v.h.svc.calls.CommitSends(ctx, ictx)
 	}
 	answer(err)
 }
@@ -111,7 +127,13 @@ func (h *entityHandle) queue(ctx context.Context, act *runner.Activation, b *bin
 	}
 	v := &volatile{ctx: ctx, h: h, act: act, b: b, up: up, run: run, done: make(chan error, 1)}
 	v.Job = v
-	if err := act.Push(&v.Entry, &h.typ.Options, h.svc.spawn); err != nil {
+	err := act.Push(&v.Entry, &h.typ.Options, h.svc.spawn)
+	if errors.Is(err, crustertype.ErrNotOwner) { // evicted since it was found
+		if v.act, err = h.typ.Activate(addr.ID); err == nil {
+			err = v.act.Push(&v.Entry, &h.typ.Options, h.svc.spawn)
+		}
+	}
+	if err != nil {
 		return h.failed("call", b, addr.ID, err)
 	}
 	select {
@@ -119,30 +141,15 @@ func (h *entityHandle) queue(ctx context.Context, act *runner.Activation, b *bin
 		return err
 	case <-ctx.Done():
 	}
-	if act.Remove(&v.Entry) {
-		return h.failed("call", b, addr.ID, stoppedWaiting(ctx, false))
+	if v.act.Remove(&v.Entry) {
+		return h.failed("call", b, addr.ID, dispatch.StoppedWaiting(ctx, false))
 	}
 	select {
 	case err := <-v.done:
 		return err
 	default: // it runs, and is told to stop
-		return h.failed("call", b, addr.ID, stoppedWaiting(ctx, true))
+		return h.failed("call", b, addr.ID, dispatch.StoppedWaiting(ctx, true))
 	}
-}
-
-func stoppedWaiting(ctx context.Context, executed bool) *Error {
-	code, what := crustertype.CodeCancelled, "the caller gave up"
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		code, what = crustertype.CodeTimeout, "the caller's deadline passed"
-	}
-	if executed {
-		what += " while the handler ran"
-	} else {
-		what += " before the handler began"
-	}
-	e := crustertype.Errorf(code, "%s: %w", what, context.Cause(ctx))
-	e.Executed = executed
-	return e
 }
 
 func reentrant(up *invoke.Context, target crustertype.Address) *Error {
@@ -168,26 +175,12 @@ func (h *entityHandle) admissible(b *binding, up *invoke.Context) error {
 	return nil
 }
 
-// commitSends sends what a best-effort handler has collected.
-func (s *Service) commitSends(ctx context.Context, ictx *invoke.Context) error {
-	sends := ictx.Sends()
-	if len(sends.Accepts)+len(sends.Starts) > 0 {
-		if err := s.send(ctx, storage.Unit{Accepts: sends.Accepts, Starts: sends.Starts}); err != nil {
-			return err
-		}
-	}
-	for _, f := range sends.After {
-		f()
-	}
-	return nil
-}
-
 // streamLocal iterates a stream of a hosted entity on the consumer's goroutine.
 func streamLocal[E, In, Item any](ctx context.Context, r Ref[E], b *binding, m func(E, context.Context, In) iter.Seq2[Item, error], in In) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		var zero Item
 		h := r.h
-		leave, err := h.svc.enterStream()
+		leave, err := h.svc.calls.Streams.Enter()
 		if err != nil {
 			yield(zero, h.failed("stream", b, r.id, err))
 			return
@@ -198,7 +191,7 @@ func streamLocal[E, In, Item any](ctx context.Context, r Ref[E], b *binding, m f
 			ctx, cancel = context.WithTimeoutCause(ctx, b.m.Timeout, crustertype.ErrTimeout)
 			defer cancel()
 		}
-		ictx := invoke.NewLight(ctx, h.svc.run.Lifetime(), crustertype.Address{Type: h.name, ID: r.id}, b.m.Name, invoke.From(ctx))
+		ictx := invoke.NewLight(ctx, h.svc.run.Lifetime(), &b.what, r.id, invoke.From(ctx))
 		defer ictx.End()
 		consuming := false
 		deliver := func(item Item, err error) bool {

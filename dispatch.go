@@ -9,6 +9,7 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/handler"
 	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/runner"
@@ -33,6 +34,7 @@ type entityHandle struct {
 // binding is what a method expression stands for.
 type binding struct {
 	m       *runner.Method
+	what    invoke.What
 	scanned *handler.Method
 	typed   bool // hosted here, and callable with the method expression itself
 	direct  bool // typed, and best effort
@@ -81,11 +83,8 @@ func (h *entityHandle) failed(verb string, b *binding, id string, err error) err
 	return crustertype.Errorf(crustertype.CodeUnknown, "%w", err).At(op, addr)
 }
 
-// decoder turns a stored or untyped reply into the caller's type.
-type decoder func(decode func(any) error) (any, error)
-
 // call is the general form of [Call].
-func (h *entityHandle) call(s Scope, id string, b *binding, in any, opts []CallOption, reply decoder) (any, error) {
+func (h *entityHandle) call(s Scope, id string, b *binding, in any, opts []CallOption, reply dispatch.Decoder) (any, error) {
 	o, err := h.check(s, id, b, opts)
 	if err != nil {
 		return nil, h.failed("call", b, id, err)
@@ -97,7 +96,7 @@ func (h *entityHandle) call(s Scope, id string, b *binding, in any, opts []CallO
 		if err != nil {
 			return nil, err
 		}
-		return h.svc.decodeOutcome(out, reply)
+		return h.svc.calls.DecodeOutcome(out, reply)
 	}
 	ctx, ok := s.(context.Context)
 	if !ok {
@@ -111,7 +110,7 @@ func (h *entityHandle) call(s Scope, id string, b *binding, in any, opts []CallO
 	if err != nil {
 		return nil, h.failed("call", b, id, err)
 	}
-	return h.svc.decodeOutcome(out, reply)
+	return h.svc.calls.DecodeOutcome(out, reply)
 }
 
 // journaledCall is what a workflow's journal compares of an entity call.
@@ -163,7 +162,7 @@ func (h *entityHandle) outcome(ctx context.Context, up *invoke.Context, id strin
 	if err != nil {
 		return crustertype.Outcome{}, err
 	}
-	payload, err := h.svc.encode(in)
+	payload, err := h.svc.calls.Encode(in)
 	if err != nil {
 		return crustertype.Outcome{}, err
 	}
@@ -177,7 +176,7 @@ func (h *entityHandle) outcome(ctx context.Context, up *invoke.Context, id strin
 		if err != nil {
 			return err
 		}
-		out.Payload, err = h.svc.encode(v)
+		out.Payload, err = h.svc.calls.Encode(v)
 		out.Codec = h.svc.cfg.Codec.Name()
 		return err
 	})
@@ -228,11 +227,11 @@ func (h *entityHandle) accept(ctx context.Context, up *invoke.Context, id string
 	}
 	unit := storage.Unit{Accepts: []crustertype.Message{msg}}
 	if box := storage.OutboxFrom(ctx); box != nil && !o.immediately {
-		return h.svc.sendThrough(ctx, box, unit)
+		return h.svc.calls.SendThrough(ctx, box, unit)
 	}
 	if up != nil && !o.immediately {
 		if o.keyed {
-			if dup, err := h.svc.knownKey(ctx, &msg); dup || err != nil {
+			if dup, err := h.svc.calls.KnownKey(ctx, &msg); dup || err != nil {
 				return err
 			}
 		}
@@ -243,7 +242,7 @@ func (h *entityHandle) accept(ctx context.Context, up *invoke.Context, id string
 	if up != nil && up.TxOpen() {
 		return errTxOpen
 	}
-	return h.svc.send(ctx, unit)
+	return h.svc.calls.Send(ctx, unit)
 }
 
 // post puts a best-effort notification into the entity's mailbox.
@@ -255,7 +254,7 @@ func (h *entityHandle) post(id string, b *binding, in any) error {
 	if err != nil {
 		return err
 	}
-	payload, err := h.svc.encode(in) // the sender may go on using in
+	payload, err := h.svc.calls.Encode(in) // the sender may go on using in
 	if err != nil {
 		return err
 	}
@@ -279,7 +278,7 @@ func (h *entityHandle) message(up *invoke.Context, id string, b *binding, in any
 		Codec: h.svc.cfg.Codec.Name(), State: crustertype.MessagePending, CreatedAt: now, Uninterrupted: o.uninterruptible,
 	}
 	var err error
-	if m.Payload, err = h.svc.encode(in); err != nil {
+	if m.Payload, err = h.svc.calls.Encode(in); err != nil {
 		return m, err
 	}
 	switch {

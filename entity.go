@@ -9,6 +9,7 @@ import (
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/handler"
+	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
 	"github.com/cruster-go/cruster/scheduler"
@@ -119,5 +120,5 @@ func (h *entityHandle) resolve(m any, pc uintptr) (*binding, error) {
 	}
 	rm := h.methods[found.Name]
 	typed := h.impl != nil && reflect.TypeOf(h.impl).AssignableTo(reflect.TypeOf(m).In(0))
-	return &binding{m: rm, scanned: found, typed: typed, direct: typed && h.typ != nil && !rm.Persisted && !rm.Stream && !h.svc.cfg.AlwaysEncode}, nil
+	return &binding{m: rm, what: invoke.What{Type: h.name, Method: rm.Name}, scanned: found, typed: typed, direct: typed && h.typ != nil && !rm.Persisted && !rm.Stream && !h.svc.cfg.AlwaysEncode}, nil
 }

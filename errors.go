@@ -2,7 +2,6 @@ package cruster
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/userror"
@@ -112,6 +111,5 @@ func invalid(format string, args ...any) *Error {
 }
 
 func notRegistered(what, name string) *Error {
-	return crustertype.Errorf(crustertype.CodeNotRegistered, "%s %q is not registered: %s", what, name,
-		fmt.Sprintf("register it before Start, on every runner that hosts its %ss", what))
+	return crustertype.Errorf(crustertype.CodeNotRegistered, "%s %q is not registered: register it before Start, on every runner that hosts its %ss", what, name, what)
 }

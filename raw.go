@@ -75,7 +75,7 @@ func (r Raw) prepare(entityType, method string, payload []byte) (*entityHandle, 
 	if !ok {
 		return nil, nil, nil, crustertype.Errorf(crustertype.CodeNotRegistered, "entity type %q has no method %q", entityType, method)
 	}
-	b := &binding{m: h.methods[method], scanned: scanned}
+	b := &binding{m: h.methods[method], what: invoke.What{Type: h.name, Method: method}, scanned: scanned}
 	in := scanned.NewIn()
 	if len(payload) > 0 {
 		var c codec.Codec = r.s.cfg.Codec

@@ -38,7 +38,7 @@ func RegisterWorkflow[W interface {
 		if err != nil {
 			return nil, err
 		}
-		return s.encode(out)
+		return s.calls.Encode(out)
 	})
 	return WorkflowClient[In, Out]{h: h}, err
 }

@@ -149,7 +149,7 @@ func (c WorkflowClient[In, Out]) Poll(ctx context.Context, id string) (out Out, 
 	if err != nil || !done {
 		return zero, false, c.h.failed("poll", id, err)
 	}
-	v, err := c.h.svc.decodeOutcome(o, unary[Out])
+	v, err := c.h.svc.calls.DecodeOutcome(o, unary[Out])
 	if err != nil {
 		return zero, true, err
 	}
@@ -183,7 +183,7 @@ func (c WorkflowClient[In, Out]) join(ctx context.Context, verb, id string) (Out
 	if err != nil {
 		return zero, c.h.failed(verb, id, err)
 	}
-	v, err := c.h.svc.decodeOutcome(o, unary[Out])
+	v, err := c.h.svc.calls.DecodeOutcome(o, unary[Out])
 	if err != nil {
 		return zero, err
 	}
@@ -256,7 +256,7 @@ func (c WorkflowClient[In, Out]) params(s Scope, req In) (replay.StartParams, er
 	default:
 		p.ID = crustertype.NewRequestID().String()
 	}
-	if p.Input, err = h.svc.encode(req); err != nil {
+	if p.Input, err = h.svc.calls.Encode(req); err != nil {
 		return p, h.failed("start", p.ID, err)
 	}
 	return p, nil
@@ -322,7 +322,7 @@ func (h *workflowHandle) start(ctx context.Context, p replay.StartParams) error 
 	}
 	starts := []crustertype.Execution{x}
 	if box != nil {
-		return h.failed("start", p.ID, h.svc.sendThrough(ctx, box, storage.Unit{Starts: starts}))
+		return h.failed("start", p.ID, h.svc.calls.SendThrough(ctx, box, storage.Unit{Starts: starts}))
 	}
 	if up.Collect(invoke.Sends{Starts: starts, After: []func(){func() { h.svc.workflows.Feed(x.ExecutionRef) }}}) {
 		return nil

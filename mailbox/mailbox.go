@@ -9,6 +9,7 @@ package mailbox
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/cruster-go/cruster/crustertype"
 )
@@ -43,13 +44,40 @@ type Spawn func(f func())
 
 // Mailbox is the queue of one entity. The zero value is ready. All methods may
 // be called concurrently; every call for one mailbox passes the same Options.
+//
+// A caller that finds the mailbox idle takes the turn, and gives it back, with
+// one atomic operation each. Whoever needs more takes the lock, which first
+// turns such a turn into a counted one.
 type Mailbox struct {
 	mu      sync.Mutex
 	q       *queues // nil until something has to wait
 	onIdle  chan struct{}
-	running int32
+	running int32 // turns taken, the one of stateQuick not included
+	state   atomic.Uint32
 	closed  bool
 	paused  bool // durable entries stay where they are
+}
+
+const (
+	stateIdle  = iota // nothing runs or waits, and the mailbox is open
+	stateQuick        // one request runs, its turn is not counted
+	stateFull         // all else: the fields under the lock tell
+)
+
+// lock takes the lock. All turns are counted then, until unlock.
+func (m *Mailbox) lock() {
+	m.mu.Lock()
+	if m.state.Swap(stateFull) == stateQuick {
+		m.running++
+	}
+}
+
+// unlock releases the lock, and lets the next caller be quick if it can be.
+func (m *Mailbox) unlock() {
+	if m.running == 0 && !m.closed && m.waiting() == 0 {
+		m.state.Store(stateIdle)
+	}
+	m.mu.Unlock()
 }
 
 type queues struct {
@@ -73,8 +101,15 @@ var (
 // Enter takes a turn at once, if one is free and nobody waits. The caller runs
 // its request and then calls Leave in a defer.
 func (m *Mailbox) Enter(o *Options) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	if m.state.CompareAndSwap(stateIdle, stateQuick) {
+		return true, nil
+	}
+	return m.enter(o)
+}
+
+func (m *Mailbox) enter(o *Options) (bool, error) {
+	m.lock()
+	defer m.unlock()
 	if m.closed {
 		return false, errClosed
 	}
@@ -87,6 +122,13 @@ func (m *Mailbox) Enter(o *Options) (bool, error) {
 
 // Leave gives back a turn that Enter gave. Waiting requests go on, on a worker.
 func (m *Mailbox) Leave(spawn Spawn) {
+	if m.state.CompareAndSwap(stateQuick, stateIdle) {
+		return
+	}
+	m.leave(spawn)
+}
+
+func (m *Mailbox) leave(spawn Spawn) {
 	if e := m.done(); e != nil {
 		spawn(func() { m.work(e, spawn) })
 	}
@@ -105,16 +147,16 @@ func (m *Mailbox) PushFront(e *Entry, o *Options, spawn Spawn) error {
 }
 
 func (m *Mailbox) push(e *Entry, o *Options, spawn Spawn, front bool) error {
-	m.mu.Lock()
+	m.lock()
 	if m.closed {
-		m.mu.Unlock()
+		m.unlock()
 		return errClosed
 	}
 	if m.q == nil {
 		m.q = &queues{nextSeq: seqMiddle, frontSeq: seqMiddle}
 	}
 	if !e.Durable && m.q.volatile.n >= o.Capacity {
-		m.mu.Unlock()
+		m.unlock()
 		return errFull
 	}
 	l := &m.q.volatile
@@ -136,7 +178,7 @@ func (m *Mailbox) push(e *Entry, o *Options, spawn Spawn, front bool) error {
 			m.running++
 		}
 	}
-	m.mu.Unlock()
+	m.unlock()
 	if run != nil {
 		spawn(func() { m.work(run, spawn) })
 	}
@@ -146,8 +188,8 @@ func (m *Mailbox) push(e *Entry, o *Options, spawn Spawn, front bool) error {
 // Remove takes a waiting entry out, and reports false when it runs, has run or
 // was never queued.
 func (m *Mailbox) Remove(e *Entry) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 	if !e.queued {
 		return false
 	}
@@ -161,14 +203,14 @@ func (m *Mailbox) Remove(e *Entry) bool {
 
 // Pause keeps durable entries from running until Resume; those that run go on.
 func (m *Mailbox) Pause() {
-	m.mu.Lock()
+	m.lock()
 	m.paused = true
-	m.mu.Unlock()
+	m.unlock()
 }
 
 // Resume ends a Pause.
 func (m *Mailbox) Resume(o *Options, spawn Spawn) {
-	m.mu.Lock()
+	m.lock()
 	m.paused = false
 	var run []*Entry
 	for o.Concurrency <= 0 || int(m.running) < o.Concurrency {
@@ -179,7 +221,7 @@ func (m *Mailbox) Resume(o *Options, spawn Spawn) {
 		m.running++
 		run = append(run, e)
 	}
-	m.mu.Unlock()
+	m.unlock()
 	for _, e := range run {
 		spawn(func() { m.work(e, spawn) })
 	}
@@ -188,8 +230,8 @@ func (m *Mailbox) Resume(o *Options, spawn Spawn) {
 // CloseIdle closes the mailbox if nothing runs or waits, and reports whether it
 // is closed now.
 func (m *Mailbox) CloseIdle() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 	if !m.closed && (m.running > 0 || m.waiting() > 0) {
 		return false
 	}
@@ -200,8 +242,8 @@ func (m *Mailbox) CloseIdle() bool {
 // Close refuses new requests and returns those that wait, in order. Running
 // ones go on; idle is closed when the last has ended.
 func (m *Mailbox) Close() (waiting []*Entry, idle <-chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 	m.closed, m.paused = true, false
 	for e := m.pop(); e != nil; e = m.pop() {
 		waiting = append(waiting, e)
@@ -217,8 +259,8 @@ func (m *Mailbox) Close() (waiting []*Entry, idle <-chan struct{}) {
 
 // Load returns how many requests run and wait.
 func (m *Mailbox) Load() (running, waiting int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 	return int(m.running), m.waiting()
 }
 
@@ -254,8 +296,8 @@ func (m *Mailbox) run(e *Entry, spawn Spawn) (next *Entry) {
 
 // done gives a turn back, or keeps it and returns the entry to run with it.
 func (m *Mailbox) done() *Entry {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.lock()
+	defer m.unlock()
 	if e := m.pop(); e != nil {
 		return e
 	}

@@ -2,8 +2,10 @@ package mailbox_test
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,4 +221,85 @@ func BenchmarkEnterLeave(b *testing.B) {
 		}
 		m.Leave(spawn)
 	}
+}
+
+// TestQuickTurns mixes callers that take the idle mailbox without the lock with
+// all that needs the lock: never more run than the concurrency allows, and at
+// the end the mailbox is idle again.
+func TestQuickTurns(t *testing.T) {
+	t.Parallel()
+	for _, concurrency := range []int{1, 2, 0} {
+		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
+			t.Parallel()
+			const callers, calls = 4, 5000
+			o := &mailbox.Options{Capacity: 1 << 20, Concurrency: concurrency}
+			var m mailbox.Mailbox
+			var inside, ran atomic.Int32
+			turn := func() {
+				if n := inside.Add(1); concurrency > 0 && int(n) > concurrency {
+					t.Errorf("%d run at once, want at most %d", n, concurrency)
+				}
+				ran.Add(1)
+				inside.Add(-1)
+			}
+			var wg, queued sync.WaitGroup
+			for c := range callers {
+				wg.Go(func() {
+					for i := range calls {
+						if (c+i)%7 == 0 {
+							m.Load()
+						}
+						free, err := m.Enter(o)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if free {
+							turn()
+							m.Leave(spawn)
+							continue
+						}
+						queued.Add(1)
+						if err := m.Push(&newJob(false, func() { turn(); queued.Done() }).Entry, o, spawn); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			queued.Wait()
+			if got := int(ran.Load()); got != callers*calls {
+				t.Errorf("%d requests ran, want %d", got, callers*calls)
+			}
+			for !m.CloseIdle() { // the last worker gives its turn back
+				runtime.Gosched()
+			}
+			if free, err := m.Enter(o); free || !errors.Is(err, crustertype.ErrNotOwner) {
+				t.Errorf("Enter of a closed mailbox = %v, %v, want ErrNotOwner", free, err)
+			}
+		})
+	}
+}
+
+// TestCloseWaitsForQuickTurn closes a mailbox while a caller has the turn that
+// it took without the lock.
+func TestCloseWaitsForQuickTurn(t *testing.T) {
+	t.Parallel()
+	o := &mailbox.Options{Capacity: 1, Concurrency: 1}
+	var m mailbox.Mailbox
+	if free, err := m.Enter(o); !free || err != nil {
+		t.Fatalf("Enter = %v, %v", free, err)
+	}
+	if m.CloseIdle() {
+		t.Fatal("CloseIdle closed a mailbox whose turn is taken")
+	}
+	_, idle := m.Close()
+	select {
+	case <-idle:
+		t.Fatal("idle is closed while a request runs")
+	default:
+	}
+	m.Leave(spawn)
+	<-idle
 }

@@ -81,6 +81,9 @@ var graph = map[string]rule{
 		tests:   []string{"storage/sqlite"},
 	},
 
+	"internal/dispatch": {
+		inside: []string{"crustertype", "codec", "storage", "internal/invoke", "internal/runner", "internal/userror"},
+	},
 	"internal/duty": {
 		inside: []string{"crustertype", "codec", "storage", "mailbox", "scheduler", "internal/invoke", "internal/runner"},
 	},
@@ -90,7 +93,7 @@ var graph = map[string]rule{
 		inside: []string{
 			"crustertype", "codec", "storage", "storage/memory",
 			"sharding", "membership", "mailbox", "journal", "transport", "scheduler",
-			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty",
+			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch",
 		},
 		outside:  []string{msgpack, backoff, xxhash},
 		tests:    []string{"storage/sqlite", "storage/postgres"},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -22,17 +23,56 @@ import (
 type Context struct {
 	parent   context.Context // the caller's deadline and cancellation
 	lifetime context.Context // the runner's: ends at drain and at loss of ownership
-	addr     crustertype.Address
-	method   string
+	id       string          // of the entity or execution
+	what     *What
 	up       *Context
 	info     *Info // nil for a light context
 
+	state atomic.Uint32 // stateUsed, stateEnded
 	mu    sync.Mutex
-	ended bool
+	more  *more // nil until something of it is needed
+}
+
+// What says which method of which type runs.
+type What struct{ Type, Method string }
+
+// more is what most runs do not need. It is guarded by the context's mu.
+type more struct {
 	inner context.Context
 	stop  func()
 	tx    *txState
-	sends *Sends
+	sends Sends
+	sent  bool // sends were collected
+}
+
+const (
+	stateUsed  = 1 << iota // more may exist
+	stateEnded             // the run is over
+)
+
+// use locks the context and returns what is needed under the lock. Having been
+// used, a context is ended under the lock too.
+func (c *Context) use() (m *more, ended bool) {
+	c.mu.Lock()
+	old := c.state.Or(stateUsed)
+	if c.more == nil {
+		c.more = new(more)
+	}
+	return c.more, old&stateEnded != 0
+}
+
+// look returns a copy, without the lock when the context was not used.
+func (c *Context) look() (m more, ended bool) {
+	st := c.state.Load()
+	if st&stateUsed == 0 {
+		return more{}, st&stateEnded != 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.more != nil {
+		m = *c.more
+	}
+	return m, c.state.Load()&stateEnded != 0
 }
 
 // Info says what runs. It is shared by reference and not modified.
@@ -72,13 +112,15 @@ type key struct{}
 
 // New returns the context of one run. parent and lifetime must not be nil.
 func New(parent, lifetime context.Context, info *Info) *Context {
-	return &Context{parent: parent, lifetime: lifetime, addr: info.Address, method: info.Method, up: info.Up, info: info}
+	return &Context{
+		parent: parent, lifetime: lifetime, id: info.Address.ID, what: &What{info.Address.Type, info.Method}, up: info.Up, info: info,
+	}
 }
 
 // NewLight returns the context of a best-effort run: it has no transaction and
 // no request ID, and collects sends.
-func NewLight(parent, lifetime context.Context, a crustertype.Address, method string, up *Context) *Context {
-	return &Context{parent: parent, lifetime: lifetime, addr: a, method: method, up: up}
+func NewLight(parent, lifetime context.Context, what *What, id string, up *Context) *Context {
+	return &Context{parent: parent, lifetime: lifetime, id: id, what: what, up: up}
 }
 
 // From returns the run that s belongs to, or nil when s is outside of any.
@@ -95,39 +137,39 @@ func (c *Context) Info() *Info {
 	if c.info != nil {
 		return c.info
 	}
-	return &Info{Address: c.addr, Method: c.method, Attempt: 1, Up: c.up, Collect: true}
+	return &Info{Address: c.Address(), Method: c.what.Method, Attempt: 1, Up: c.up, Collect: true}
 }
 
 // Address returns the entity or execution that runs.
-func (c *Context) Address() crustertype.Address { return c.addr }
+func (c *Context) Address() crustertype.Address {
+	return crustertype.Address{Type: c.what.Type, ID: c.id}
+}
 
 // Deadline returns the caller's deadline.
 func (c *Context) Deadline() (time.Time, bool) { return c.parent.Deadline() }
 
 // Done is closed when the caller gives up or the runner must stop the run.
 func (c *Context) Done() <-chan struct{} {
-	c.mu.Lock()
+	m, ended := c.use()
 	defer c.mu.Unlock()
-	if c.inner == nil {
+	if m.inner == nil {
 		inner, cancel := context.WithCancelCause(valueless{c.parent})
 		stop := context.AfterFunc(c.lifetime, func() { cancel(context.Cause(c.lifetime)) })
-		c.inner = inner
-		c.stop = func() { stop(); cancel(context.Canceled) }
-		if c.ended {
-			c.stop()
+		m.inner = inner
+		m.stop = func() { stop(); cancel(context.Canceled) }
+		if ended {
+			m.stop()
 		}
 	}
-	return c.inner.Done()
+	return m.inner.Done()
 }
 
 // Err returns why the run should stop, or nil.
 func (c *Context) Err() error {
-	c.mu.Lock()
-	inner, ended := c.inner, c.ended
-	c.mu.Unlock()
+	m, ended := c.look()
 	switch {
-	case inner != nil:
-		return inner.Err()
+	case m.inner != nil:
+		return m.inner.Err()
 	case ended:
 		return context.Canceled
 	case c.parent.Err() != nil:
@@ -144,11 +186,8 @@ func (c *Context) Value(k any) any {
 	case storage.TxKey:
 		return func() (storage.Tx, error) { return c.Tx() }
 	}
-	c.mu.Lock()
-	inner := c.inner
-	c.mu.Unlock()
-	if inner != nil {
-		return inner.Value(k) // package context's own key: lets derived contexts attach without a goroutine
+	if m, _ := c.look(); m.inner != nil {
+		return m.inner.Value(k) // package context's own key: lets derived contexts attach without a goroutine
 	}
 	return nil
 }
@@ -158,14 +197,13 @@ func (c *Context) Interrupted() bool { return c.lifetime.Err() != nil }
 
 // End releases the context's resources. Derived contexts are cancelled.
 func (c *Context) End() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
+	if c.state.CompareAndSwap(0, stateEnded) {
 		return
 	}
-	c.ended = true
-	if c.stop != nil {
-		c.stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Or(stateEnded)&stateEnded == 0 && c.more != nil && c.more.stop != nil {
+		c.more.stop()
 	}
 }
 
@@ -176,17 +214,17 @@ func (c *Context) Tx() (storage.Tx, error) {
 			return nil, c.info.NoTx
 		}
 		return nil, crustertype.Errorf(crustertype.CodeInvalid,
-			"%s has no transaction: only persisted methods and activities have one; mark the method persisted", c.method)
+			"%s has no transaction: only persisted methods and activities have one; mark the method persisted", c.what.Method)
 	}
-	c.mu.Lock()
-	if c.ended {
+	m, ended := c.use()
+	if ended {
 		c.mu.Unlock()
-		return nil, crustertype.Errorf(crustertype.CodeTxDone, "%s has ended, and its transaction with it", c.method)
+		return nil, crustertype.Errorf(crustertype.CodeTxDone, "%s has ended, and its transaction with it", c.what.Method)
 	}
-	if c.tx == nil {
-		c.tx = new(txState)
+	if m.tx == nil {
+		m.tx = new(txState)
 	}
-	t := c.tx
+	t := m.tx
 	c.mu.Unlock()
 	t.once.Do(func() {
 		if t.tx, t.err = c.info.Begin(c); t.err != nil {
@@ -198,9 +236,8 @@ func (c *Context) Tx() (storage.Tx, error) {
 
 // TxOpen reports whether the transaction has begun.
 func (c *Context) TxOpen() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.tx != nil && !c.ended
+	m, ended := c.look()
+	return m.tx != nil && !ended
 }
 
 // SQL returns the transaction for user code. Its errors come from the methods,
@@ -210,19 +247,22 @@ func (c *Context) SQL() storage.SQL { return sql{c} }
 // Fault returns the infrastructure error that the transaction met, or nil. The
 // run's own result then says nothing about the user's code.
 func (c *Context) Fault() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tx == nil {
+	if c.state.Load()&stateUsed == 0 {
 		return nil
 	}
-	return c.tx.fault
+	m, _ := c.use()
+	defer c.mu.Unlock()
+	if m.tx == nil {
+		return nil
+	}
+	return m.tx.fault
 }
 
 func (c *Context) fault(err error) error {
 	if storage.IsTransient(err) {
-		c.mu.Lock()
-		if c.tx != nil && c.tx.fault == nil {
-			c.tx.fault = err
+		m, _ := c.use()
+		if m.tx != nil && m.tx.fault == nil {
+			m.tx.fault = err
 		}
 		c.mu.Unlock()
 	}
@@ -232,66 +272,61 @@ func (c *Context) fault(err error) error {
 // Collect adds sends to the run's commit. It reports false when the run does
 // not collect, or has ended: then the caller sends by itself.
 func (c *Context) Collect(s Sends) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended || (c.info != nil && !c.info.Collect) {
+	if c.info != nil && !c.info.Collect {
 		return false
 	}
-	if c.sends == nil {
-		c.sends = new(Sends)
+	m, ended := c.use()
+	defer c.mu.Unlock()
+	if ended {
+		return false
 	}
-	c.sends.Accepts = append(c.sends.Accepts, s.Accepts...)
-	c.sends.Starts = append(c.sends.Starts, s.Starts...)
-	c.sends.After = append(c.sends.After, s.After...)
+	m.sent = true
+	m.sends.Accepts = append(m.sends.Accepts, s.Accepts...)
+	m.sends.Starts = append(m.sends.Starts, s.Starts...)
+	m.sends.After = append(m.sends.After, s.After...)
 	return true
 }
 
 // Collected reports whether the run has collected sends.
 func (c *Context) Collected() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.sends != nil
+	if c.state.Load()&stateUsed == 0 {
+		return false
+	}
+	m, _ := c.look()
+	return m.sent
 }
 
 // Sends returns what was collected.
 func (c *Context) Sends() Sends {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.sends == nil {
-		return Sends{}
-	}
-	return *c.sends
+	m, _ := c.look()
+	return m.sends
 }
 
 // Commit commits unit in the run's transaction. It reports false when none has
 // begun: then the caller commits the unit by itself.
 func (c *Context) Commit(ctx context.Context, unit storage.Unit) (storage.Result, bool, error) {
-	c.mu.Lock()
-	t := c.tx
-	c.mu.Unlock()
-	if t == nil || t.tx == nil {
+	m, _ := c.look()
+	if m.tx == nil || m.tx.tx == nil {
 		return storage.Result{}, false, nil
 	}
-	res, err := t.tx.Commit(ctx, unit)
+	res, err := m.tx.tx.Commit(ctx, unit)
 	return res, true, err
 }
 
 // Rollback undoes the run's transaction, if it has begun.
 func (c *Context) Rollback(ctx context.Context) error {
-	c.mu.Lock()
-	t := c.tx
-	c.mu.Unlock()
-	if t == nil || t.tx == nil {
+	m, _ := c.look()
+	if m.tx == nil || m.tx.tx == nil {
 		return nil
 	}
-	return t.tx.Rollback(ctx)
+	return m.tx.tx.Rollback(ctx)
 }
 
 // Awaits reports whether a is the run itself or one that, directly or not,
 // awaits it.
 func (c *Context) Awaits(a crustertype.Address) bool {
 	for up := c; up != nil; up = up.up {
-		if up.addr == a {
+		if up.id == a.ID && up.what.Type == a.Type {
 			return true
 		}
 		for _, b := range up.chain() {
@@ -308,7 +343,7 @@ func (c *Context) Awaits(a crustertype.Address) bool {
 func (c *Context) Callers() []crustertype.Address {
 	var back []crustertype.Address // innermost first
 	for up := c; up != nil && len(back) < crustertype.MaxChain; up = up.up {
-		back = append(back, up.addr)
+		back = append(back, up.Address())
 		chain := up.chain()
 		for i := len(chain) - 1; i >= 0 && len(back) < crustertype.MaxChain; i-- {
 			back = append(back, chain[i])

@@ -4,7 +4,9 @@ import (
 	"context"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cruster-go/cruster/codec"
@@ -50,10 +52,10 @@ const stripeCount = 64
 var hashSeed = maphash.MakeSeed()
 
 type stripe struct {
+	live   // changed under the lock, read without
 	mu     sync.Mutex
-	closed error // why no entity can be activated now
-	live   map[string]*Activation
-	_      [32]byte // keep neighbours off the cache line
+	closed error    // why no entity can be activated now
+	_      [16]byte // keep neighbours off the cache line
 }
 
 // Activation is one entity that is in memory.
@@ -62,7 +64,7 @@ type Activation struct {
 
 	typ *EntityType
 	id  string
-	age uint32 // sweeps since the last use; guarded by the stripe
+	age atomic.Uint32 // sweeps since the last use; raised under the stripe's lock
 
 	mu       sync.Mutex
 	admitted int64         // sequence number of the newest message admitted
@@ -74,16 +76,29 @@ func (a *Activation) Address() crustertype.Address {
 	return crustertype.Address{Type: a.typ.Name, ID: a.id}
 }
 
-// Activate returns the entity, bringing it into memory if it is not there.
+// Find returns the entity if it is in memory, else nil, without a lock. It may be
+// evicted before it is used: its mailbox then says that it is closed, and the
+// caller turns to Activate.
+func (t *EntityType) Find(id string) *Activation {
+	hash := maphash.String(hashSeed, id)
+	a := t.stripes[hash%stripeCount].find(hash, id)
+	if a != nil && a.age.Load() != 0 {
+		a.age.Store(0)
+	}
+	return a
+}
+
+// Activate returns the entity, bringing it into memory if it is not there. It
+// is evicted only when it is not used during the next two sweeps.
 func (t *EntityType) Activate(id string) (*Activation, error) {
-	s := &t.stripes[maphash.String(hashSeed, id)%stripeCount]
+	hash := maphash.String(hashSeed, id)
+	s := &t.stripes[hash%stripeCount]
 	s.mu.Lock()
-	if a, ok := s.live[id]; ok {
-		a.age = 0
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	if a := s.find(hash, id); a != nil {
+		a.age.Store(0)
 		return a, nil
 	}
-	defer s.mu.Unlock()
 	if s.closed != nil {
 		return nil, s.closed
 	}
@@ -91,10 +106,7 @@ func (t *EntityType) Activate(id string) (*Activation, error) {
 		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
 	}
 	a := &Activation{typ: t, id: id}
-	if s.live == nil {
-		s.live = make(map[string]*Activation)
-	}
-	s.live[id] = a
+	s.add(hash, a)
 	return a, nil
 }
 
@@ -116,8 +128,8 @@ func (t *EntityType) close(err error) []<-chan struct{} {
 		s := &t.stripes[i]
 		s.mu.Lock()
 		s.closed = err
-		live := s.live
-		s.live = nil
+		live := slices.Collect(s.all())
+		s.clear()
 		s.mu.Unlock()
 		for _, a := range live {
 			waiting, done := a.Close()
@@ -137,12 +149,7 @@ func (t *EntityType) sweep() (evicted int) {
 	for i := range t.stripes {
 		s := &t.stripes[i]
 		s.mu.Lock()
-		for id, a := range s.live {
-			if a.age++; a.age > 2 && !a.holdsDurable() && a.CloseIdle() {
-				delete(s.live, id)
-				evicted++
-			}
-		}
+		evicted += s.removeIf(func(a *Activation) bool { return a.age.Add(1) > 2 && !a.holdsDurable() && a.CloseIdle() })
 		s.mu.Unlock()
 	}
 	return evicted
@@ -154,7 +161,7 @@ func (t *EntityType) Live() int {
 	for i := range t.stripes {
 		s := &t.stripes[i]
 		s.mu.Lock()
-		n += len(s.live)
+		n += s.n
 		s.mu.Unlock()
 	}
 	return n
