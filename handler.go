@@ -82,13 +82,5 @@ func FenceToken(ctx context.Context) int64 {
 	return 0
 }
 
-// runOf returns the run that s is inside of, or nil.
-func runOf(s Scope) *invoke.Context {
-	if s == nil {
-		return nil
-	}
-	return invoke.From(s)
-}
-
 var errTxOpen = crustertype.Errorf(crustertype.CodeTxOpen,
 	"an awaiting call while the transaction is open would wait for it: call before the first statement, or use Notify, which commits with the transaction")

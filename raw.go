@@ -3,7 +3,6 @@ package cruster
 import (
 	"context"
 
-	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
 )
@@ -78,8 +77,7 @@ func (r Raw) prepare(entityType, method string, payload []byte) (*entityHandle, 
 	b := &binding{m: h.methods[method], what: invoke.What{Type: h.name, Method: method}, scanned: scanned}
 	in := scanned.NewIn()
 	if len(payload) > 0 {
-		var c codec.Codec = r.s.cfg.Codec
-		if err := c.Unmarshal(payload, in); err != nil {
+		if err := r.s.cfg.Codec.Unmarshal(payload, in); err != nil {
 			return nil, nil, nil, crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s.%s: %w", entityType, method, err)
 		}
 	}
