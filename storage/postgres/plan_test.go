@@ -1,0 +1,174 @@
+package postgres_test
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/storage"
+	"github.com/cruster-go/cruster/storage/postgres"
+)
+
+// recorder is a pgx tracer that keeps the last read.
+type recorder struct {
+	mu   sync.Mutex
+	sql  string
+	args []any
+}
+
+func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sql, r.args = d.SQL, d.Args
+	return ctx
+}
+
+func (r *recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// node is a part of a plan.
+type node struct {
+	Type    string `json:"Node Type"`
+	Table   string `json:"Relation Name"`
+	Hit     int64  `json:"Shared Hit Blocks"`
+	Read    int64  `json:"Shared Read Blocks"`
+	Removed int64  `json:"Rows Removed by Filter"`
+	Plans   []node
+}
+
+func (n node) walk(f func(node)) {
+	f(n)
+	for _, p := range n.Plans {
+		p.walk(f)
+	}
+}
+
+// TestHistoryIsNotScanned reads pending work beside 100,000 finished rows.
+func TestHistoryIsNotScanned(t *testing.T) {
+	t.Parallel()
+	rec := new(recorder)
+	f := setup(t, func(c *pgxpool.Config, _ *postgres.Options) { c.ConnConfig.Tracer = rec })
+	if _, err := f.Schedules(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	plain, err := pgx.Connect(t.Context(), f.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close(context.WithoutCancel(t.Context()))
+	for _, sql := range []string{
+		"INSERT INTO @.shard_group VALUES (1, 'default')",
+		`INSERT INTO @.message (id, shard, seq, state, attempts, uninterrupted, created_at, finished_at, deliver_at, entity_type, entity_id, method, codec)
+		 SELECT gen_random_uuid(), 65536 + i % 300, i, CASE WHEN i > 99900 THEN 1 ELSE 2 END, 0, false, now() - i * interval '1 second', now(),
+		        CASE WHEN i % 2 = 0 THEN now() END, 'counter', i::text, 'Add', 'json' FROM generate_series(1, 100000) AS i`,
+		`INSERT INTO @.execution (type, id, shard, run, status, attempts, created_at, updated_at, finished_at, wake_at, cancel_at, codec, waiting_for, cancel_reason)
+		 SELECT 'order', i::text, 65536 + i % 300, 1, CASE WHEN i > 49950 THEN 1 WHEN i > 49900 THEN 2 ELSE 3 END, 0, now() - i * interval '1 second', now(),
+		        now(), now(), CASE WHEN i % 2 = 0 THEN now() END, 'json', '', '' FROM generate_series(1, 50000) AS i`,
+		"ANALYZE @.message", "ANALYZE @.execution",
+	} {
+		if _, err := plain.Exec(t.Context(), f.in(sql)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []crustertype.Shard
+	for i := range 300 {
+		all = append(all, crustertype.Shard{Group: "default", Index: i})
+	}
+	later := time.Now().Add(time.Hour)
+	for _, read := range []struct {
+		name string
+		run  func() (int, error)
+	}{
+		{"Pending of one shard", func() (int, error) {
+			got, err := f.Pending(t.Context(), storage.PendingQuery{Shards: all[1:2], Now: later})
+			return len(got), err
+		}},
+		{"Pending of all shards", func() (int, error) {
+			got, err := f.Pending(t.Context(), storage.PendingQuery{Now: later})
+			return len(got), err
+		}},
+		{"Pending of the shards owned", func() (int, error) {
+			got, err := f.Pending(t.Context(), storage.PendingQuery{Shards: all, Now: later})
+			return len(got), err
+		}},
+		{"Pending of one entity", func() (int, error) {
+			got, err := f.Pending(t.Context(), storage.PendingQuery{
+				Shards: all[100000%300 : 100000%300+1], Address: crustertype.Address{Type: "counter", ID: "100000"}, Now: later,
+			})
+			return len(got), err
+		}},
+		{"Pending, unadopted", func() (int, error) {
+			got, err := f.Pending(t.Context(), storage.PendingQuery{Shards: all, Unadopted: true, Now: later})
+			return len(got) + 1, err
+		}},
+		{"Runnable", func() (int, error) {
+			got, _, err := f.Runnable(t.Context(), all, "", 0)
+			return len(got), err
+		}},
+		{"Timers", func() (int, error) {
+			got, _, err := f.Timers(t.Context(), storage.TimerQuery{Shards: all, Until: later})
+			return len(got), err
+		}},
+		{"the next timer", func() (int, error) {
+			got, _, err := f.Timers(t.Context(), storage.TimerQuery{Shards: all, After: time.Unix(0, 0), Until: later.AddDate(1000, 0, 0), Limit: 1})
+			return len(got), err
+		}},
+		{"Counts", func() (int, error) {
+			got, err := f.Counts(t.Context())
+			return len(got.Messages), err
+		}},
+		{"Messages, pending", func() (int, error) {
+			got, _, err := f.Messages(t.Context(), storage.MessageFilter{States: []crustertype.MessageState{crustertype.MessagePending}})
+			return len(got), err
+		}},
+		{"Messages, newest", func() (int, error) {
+			got, _, err := f.Messages(t.Context(), storage.MessageFilter{Limit: 50})
+			return len(got), err
+		}},
+	} {
+		n, err := read.run()
+		if err != nil || n == 0 {
+			t.Fatalf("%s: %d rows, %v", read.name, n, err)
+		}
+		sql, args := rec.sql, rec.args
+		// As the server runs it after some calls: prepared, with a generic plan.
+		holes := make([]string, len(args))
+		for i := range args {
+			holes[i] = "$" + strconv.Itoa(i+1)
+		}
+		execute := "EXECUTE q"
+		if len(args) > 0 {
+			execute += " (" + strings.Join(holes, ", ") + ")"
+		}
+		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+			if _, err := plain.Exec(t.Context(), "DEALLOCATE ALL; SET plan_cache_mode = "+mode+"; PREPARE q AS "+sql); err != nil {
+				t.Fatalf("%s: %v", read.name, err)
+			}
+			var text string
+			args := append([]any{pgx.QueryExecModeSimpleProtocol}, args...)
+			if err := plain.QueryRow(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+execute, args...).Scan(&text); err != nil {
+				t.Fatalf("%s: %v", read.name, err)
+			}
+			var plans []struct{ Plan node }
+			if err := json.Unmarshal([]byte(text), &plans); err != nil {
+				t.Fatal(err)
+			}
+			plan := plans[0].Plan
+			if blocks := plan.Hit + plan.Read; blocks > 1000 {
+				t.Errorf("%s (%s) touches %d blocks for %d rows:\n%s", read.name, mode, blocks, n, text)
+			}
+			plan.walk(func(n node) {
+				if strings.HasPrefix(n.Type, "Seq Scan") && (n.Table == "message" || n.Table == "execution") {
+					t.Errorf("%s (%s) scans the table %s:\n%s", read.name, mode, n.Table, text)
+				}
+			})
+		}
+	}
+}
