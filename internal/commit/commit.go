@@ -11,10 +11,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cenkalti/backoff/v4"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/storage"
@@ -239,7 +240,8 @@ func relies(u storage.Unit, lost map[crustertype.Shard]bool) bool {
 
 // commit sends units until the store gives a definite answer or ctx ends.
 func (c *Committer) commit(ctx context.Context, units []storage.Unit) ([]storage.Result, error) {
-	pause := c.opt.MinRetry
+	retry := backoff.NewExponentialBackOff(backoff.WithInitialInterval(c.opt.MinRetry), backoff.WithMaxInterval(c.opt.MaxRetry),
+		backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
 	for try := 1; ; try++ {
 		begin := time.Now()
 		results, err := c.store.Commit(ctx, units)
@@ -259,15 +261,15 @@ func (c *Committer) commit(ctx context.Context, units []storage.Unit) ([]storage
 			return nil, err
 		}
 		c.stalled.CompareAndSwap(0, begin.UnixNano())
+		pause := retry.NextBackOff()
 		c.opt.Logger.WarnContext(ctx, "storage does not commit, trying again", "attempt", try, "units", len(units), "pause", pause, "error", err)
-		t := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
 			return nil, unavailable(context.Cause(ctx))
 		}
-		pause = min(2*pause, c.opt.MaxRetry)
 	}
 }
 

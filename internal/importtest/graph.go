@@ -63,7 +63,7 @@ var graph = map[string]rule{
 	"internal/handler/internal/elsewhere": {inside: []string{"internal/handler/internal/cruster"}},
 	"internal/invoke":                     {inside: []string{"crustertype", "storage"}},
 	"internal/userror":                    {inside: []string{"crustertype"}},
-	"internal/commit":                     {inside: []string{"crustertype", "storage"}},
+	"internal/commit":                     {inside: []string{"crustertype", "storage"}, outside: []string{backoff}},
 	"internal/replay": {
 		inside: []string{
 			"crustertype", "codec", "journal", "storage", "scheduler",
