@@ -172,6 +172,10 @@ func (c *Cursor) Take() int {
 // can know.
 func (c *Cursor) Frontier() bool { return c.pos >= c.last }
 
+// Extend allows a tenth more steps. The engine calls it, once, before the
+// compensation of an execution that has failed, perhaps for its length.
+func (c *Cursor) Extend() { c.limit += (c.limit + 9) / 10 }
+
 // Pos returns the next position.
 func (c *Cursor) Pos() int { return c.pos }
 

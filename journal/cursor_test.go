@@ -200,6 +200,10 @@ func TestLimit(t *testing.T) {
 	if _, _, err := c.Next(activity("A")); !errors.Is(err, journal.ErrTooLong) {
 		t.Errorf("third Next = %v, want ErrTooLong", err)
 	}
+	c.Extend()
+	if _, _, err := c.Next(activity("Undo")); err != nil {
+		t.Errorf("Next after Extend = %v: compensation needs room", err)
+	}
 }
 
 func TestNewRefusesWhatNoEngineWrites(t *testing.T) {

@@ -52,10 +52,16 @@ func (r *Run) ExecuteCall(c Child) Call {
 		if err != nil {
 			return crustertype.Outcome{}, err
 		}
-		if _, err := r.e.Start(ctx, p); err != nil {
-			return crustertype.Outcome{}, err
+		var out crustertype.Outcome
+		if _, err = r.e.Start(ctx, p); err == nil {
+			out, err = r.await(ctx, p.ExecutionRef)
 		}
-		return r.await(ctx, p.ExecutionRef, true)
+		if err != nil && !ctx.Interrupted() && r.unwanted() {
+			if err := r.e.Cancel(r.e.ctx, p.ExecutionRef, "the execution that waits for it has ended, or was cancelled"); err != nil {
+				r.e.cfg.Logger.Warn("child execution is not cancelled", "execution", p.ExecutionRef.String(), "error", err)
+			}
+		}
+		return out, err
 	}
 	return call
 }
@@ -63,7 +69,7 @@ func (r *Run) ExecuteCall(c Child) Call {
 // JoinCall is the step that waits for the outcome of an execution.
 func (r *Run) JoinCall(name string, ref crustertype.ExecutionRef) Call {
 	return Call{Kind: crustertype.StepExecute, Name: name, In: ref.ID, Fn: func(ctx *invoke.Context, _ []byte) (crustertype.Outcome, error) {
-		return r.await(ctx, ref, false)
+		return r.await(ctx, ref)
 	}}
 }
 
@@ -75,17 +81,15 @@ func (r *Run) params(ctx *invoke.Context, c Child) (StartParams, error) {
 
 // await waits for another execution. Its own place in memory is free meanwhile:
 // the other one may need it.
-func (r *Run) await(ctx *invoke.Context, ref crustertype.ExecutionRef, child bool) (crustertype.Outcome, error) {
+func (r *Run) await(ctx *invoke.Context, ref crustertype.ExecutionRef) (crustertype.Outcome, error) {
 	r.slot.lend(1)
 	defer r.slot.lend(-1)
-	out, err := r.e.Wait(ctx, ref)
+	return r.e.Wait(ctx, ref)
+}
+
+// unwanted reports whether steps that run are to end.
+func (r *Run) unwanted() bool {
 	r.mu.Lock()
-	cancelled := r.cancel != nil || r.ending
-	r.mu.Unlock()
-	if child && cancelled && err != nil && !ctx.Interrupted() {
-		if cancelErr := r.e.Cancel(r.e.ctx, ref, "the execution that waits for it was cancelled"); cancelErr != nil {
-			r.e.cfg.Logger.Warn("child execution is not cancelled", "execution", ref.String(), "error", cancelErr)
-		}
-	}
-	return out, err
+	defer r.mu.Unlock()
+	return r.cancel != nil || r.ending
 }

@@ -84,6 +84,7 @@ func (r *Run) again(x *exit) (time.Duration, *answer) {
 	r.lane.mu.Unlock()
 	switch {
 	case broken, x.free: // what this run would write may contradict what is stored: look there
+		r.slot.cause = x.cause
 	case n >= r.e.cfg.MaxDeliveries:
 		return r.die(x.cause)
 	default:

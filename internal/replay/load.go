@@ -128,6 +128,9 @@ func (s *slot) read(ctx context.Context) (*crustertype.Execution, []crustertype.
 // resume marks that the execution is in memory, before its code runs, so that
 // one that kills its process is counted.
 func (s *slot) resume(x *crustertype.Execution, cursor *journal.Cursor, lease crustertype.Lease) (*Run, *answer, error) {
+	if s.cause != nil {
+		x.Outcome, s.cause = crustertype.Outcome{Failure: s.cause}, nil
+	}
 	switch {
 	case x.Status == crustertype.StatusSuspended:
 		x.Attempts, x.WaitingFor = 0, ""

@@ -160,6 +160,7 @@ func (r *Run) compensate() string {
 	r.detached, r.ending, r.cancel = true, false, nil
 	r.work, r.endWork = context.WithCancelCause(r.e.ctx)
 	r.mu.Unlock()
+	r.cursor.Extend()
 	msg := ""
 	for len(r.undo) > 0 {
 		last := len(r.undo) - 1

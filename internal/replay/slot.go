@@ -13,7 +13,8 @@ type slot struct {
 	ref   crustertype.ExecutionRef
 	shard crustertype.Shard
 
-	halt chan struct{} // closed when stopped is set
+	halt  chan struct{}        // closed when stopped is set
+	cause *crustertype.Failure // why the last run could not write; of the slot's goroutine
 
 	// Guarded by e.mu.
 	run       *Run          // nil while loading, or between two runs

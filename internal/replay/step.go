@@ -65,8 +65,8 @@ func (r *Run) request(c Call) (*step, error) {
 	return s, nil
 }
 
-// next asks the journal. The compensation of an execution that is too long may
-// still take steps.
+// next asks the journal. When that refuses, it does not return, unless the
+// history is too long.
 func (r *Run) next(req journal.Request) (int, *crustertype.Step, error) {
 	pos, recorded, err := r.cursor.Next(req)
 	switch {

@@ -44,7 +44,9 @@ func book(ctx context.Context, name string) error {
 	return err
 }
 
-func (w *world) ledger() string {
+func (w *world) ledger() string { return strings.Join(w.bookings(), " ") }
+
+func (w *world) bookings() []string {
 	w.t.Helper()
 	tx, err := w.store.Begin(w.t.Context())
 	if err != nil {
@@ -64,7 +66,7 @@ func (w *world) ledger() string {
 		}
 		all = append(all, s)
 	}
-	return strings.Join(all, " ")
+	return all
 }
 
 // bookkeeping is a workflow with three transactional steps, two of them at the
