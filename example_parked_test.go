@@ -87,12 +87,16 @@ func ExampleWorkflowContext_Changed() {
 		log.Fatal(err)
 	}
 	<-road.busy
-	svc.Shutdown(ctx)
+	if err := svc.Shutdown(ctx); err != nil {
+		log.Fatal(err)
+	}
 
 	svc, parcels = startParcels(ctx, store, road, 2)
 	_, err = parcels.Join(ctx, id)
 	fmt.Println("parked:", errors.Is(err, cruster.ErrParked))
-	svc.Shutdown(ctx)
+	if err := svc.Shutdown(ctx); err != nil {
+		log.Fatal(err)
+	}
 
 	svc, parcels = startParcels(ctx, store, road, 3)
 	defer svc.Shutdown(ctx)
