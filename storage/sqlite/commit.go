@@ -13,8 +13,6 @@ import (
 )
 
 var (
-	//go:embed query/insert_message.sql
-	insertMessage string
 	//go:embed query/insert_execution.sql
 	insertExecution string
 	//go:embed query/write_step.sql
@@ -29,7 +27,6 @@ var (
 
 const (
 	selectLease   = `SELECT owner, epoch, token FROM cruster_shard WHERE shard = ?`
-	existMessage  = `SELECT ` + messageNoBody + ` FROM cruster_message WHERE id = ?`
 	existExec     = `SELECT ` + executionNoBody + ` FROM cruster_execution WHERE type = ? AND id = ?`
 	executionNum  = `SELECT num FROM cruster_execution WHERE type = ? AND id = ?`
 	adoptMessage  = `UPDATE cruster_message SET seq = ? WHERE id = ? AND seq = 0 AND state = 1`
@@ -68,6 +65,7 @@ type applier struct {
 	c       *conn
 	units   []storage.Unit
 	results []storage.Result
+	args    []any                              // of one statement; kept for its capacity
 	nums    map[crustertype.ExecutionRef]int64 // rows of executions; 0: none
 }
 
@@ -77,8 +75,11 @@ func apply(ctx context.Context, c *conn, units []storage.Unit) ([]storage.Result
 	if err := a.fence(); err != nil {
 		return nil, err
 	}
+	if err := a.accepts(); err != nil {
+		return nil, err
+	}
 	fields := [...]func(u *storage.Unit, res *storage.Result) error{
-		a.accepts, a.starts, a.adopts, a.attempts, a.finishes, a.steps, a.updates, a.cancels, a.schedules,
+		a.starts, a.adopts, a.attempts, a.finishes, a.steps, a.updates, a.cancels, a.schedules,
 	}
 	for _, field := range fields {
 		for i := range units {
@@ -135,30 +136,6 @@ func fenced(lost []crustertype.Shard) error {
 	}
 	slices.SortFunc(lost, crustertype.Shard.Compare)
 	return &storage.FencedError{Shards: slices.Compact(lost)}
-}
-
-func (a *applier) accepts(u *storage.Unit, res *storage.Result) error {
-	for i := range u.Accepts {
-		m := &u.Accepts[i]
-		n, err := a.c.exec(a.ctx, insertMessage, messageArgs(m)...)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			continue
-		}
-		if res.Accepts == nil {
-			res.Accepts = make([]storage.AcceptResult, len(u.Accepts))
-		}
-		if err := a.c.query(a.ctx, existMessage, func(r *row) error {
-			old := readMessage(r)
-			res.Accepts[i].Existing = &old
-			return nil
-		}, m.ID[:]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (a *applier) starts(u *storage.Unit, res *storage.Result) error {

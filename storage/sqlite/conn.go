@@ -76,16 +76,26 @@ func (c *conn) bind(args []any) []driver.NamedValue {
 
 // exec runs a statement and returns how many rows it changed.
 func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	n, _, err := c.insert(ctx, query, args...)
+	return n, err
+}
+
+// insert is exec that returns the number of the last row that was inserted too.
+func (c *conn) insert(ctx context.Context, query string, args ...any) (changed, last int64, err error) {
 	p, err := c.prepare(ctx, query)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	c.count.Add(1)
 	res, err := p.exec.ExecContext(ctx, c.bind(args))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return res.RowsAffected()
+	last, err = res.LastInsertId()
+	if err == nil {
+		changed, err = res.RowsAffected()
+	}
+	return changed, last, err
 }
 
 // control runs BEGIN, COMMIT or the like, which does not count as a statement.

@@ -151,7 +151,7 @@ func TestStats(t *testing.T) {
 		do   func() error
 	}{
 		{"nothing", storage.Stats{}, func() error { return nil }},
-		{"64 accepts in one commit", storage.Stats{Commits: 1, Statements: 64, Units: 64}, func() error {
+		{"64 accepts in one commit", storage.Stats{Commits: 1, Statements: 4, Units: 64}, func() error {
 			units := make([]storage.Unit, 64)
 			for i := range units {
 				units[i].Accepts = []crustertype.Message{m()}
@@ -295,5 +295,52 @@ func TestFaultsOfTheMachineAreTransient(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAcceptedAgain accepts chunks of which some messages are there already, or
+// come twice.
+func TestAcceptedAgain(t *testing.T) {
+	t.Parallel()
+	s := openTest(t)
+	const n = 5 * chunk / 2
+	old := func(i int) bool { return i%3 == 0 }
+	twice := func(i int) bool { return i%7 == 6 } // is the one before
+	units := make([]storage.Unit, n)
+	var before storage.Unit
+	for i := range units {
+		m := crustertype.Message{
+			ID: crustertype.NewRequestID(), Shard: crustertype.Shard{Group: "default"}, State: crustertype.MessagePending,
+			Payload: []byte{byte(i)}, Key: fmt.Sprint(i),
+		}
+		if twice(i) {
+			m.ID = units[i-1].Accepts[0].ID
+		} else if old(i) {
+			before.Accepts = append(before.Accepts, m)
+		}
+		units[i].Accepts = []crustertype.Message{m}
+	}
+	if _, err := s.Commit(t.Context(), []storage.Unit{before}); err != nil {
+		t.Fatal(err)
+	}
+	results, err := s.Commit(t.Context(), units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range units {
+		want := ""
+		switch {
+		case twice(i):
+			want = fmt.Sprint(i - 1)
+		case old(i):
+			want = fmt.Sprint(i)
+		}
+		got := ""
+		if results[i].Accepts != nil {
+			got = results[i].Accepts[0].Existing.Key
+		}
+		if got != want {
+			t.Errorf("message %d met %q, want %q", i, got, want)
+		}
 	}
 }

@@ -29,11 +29,10 @@ const (
 	version, history`
 )
 
-func messageArgs(m *crustertype.Message) []any {
-	return []any{
+func appendMessage(args []any, m *crustertype.Message) []any {
+	return append(args,
 		m.ID[:], m.Shard.String(), m.Address.Type, m.Address.ID, m.Method, m.Key, m.Digest[:], m.Codec, m.Seq, int(m.State), m.Attempts,
-		maybe(m.DeliverAt), micros(m.CreatedAt), maybe(m.FinishedAt), m.Uninterrupted, m.Meta, outcomeBytes(m.Outcome), m.Payload,
-	}
+		maybe(m.DeliverAt), micros(m.CreatedAt), maybe(m.FinishedAt), m.Uninterrupted, m.Meta, outcomeBytes(m.Outcome), m.Payload)
 }
 
 func readMessage(r *row) crustertype.Message {
