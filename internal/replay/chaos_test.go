@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -78,74 +79,80 @@ func saga(calls *counter) code {
 // twice.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(25) {
-		bubbleRun(t, int(seed), func(t *testing.T) { //nolint:gosec // a small number
-			rnd := rand.New(rand.NewPCG(seed, 42))
-			w, calls := ledgerWorld(t), &counter{}
-			defs := map[string]code{"w": saga(calls)}
-			n := w.start(defs)
-			var refs []crustertype.ExecutionRef
-			for i := range 8 {
-				refs = append(refs, n.begin("w", fmt.Sprint("x", i)))
-			}
-			seen := map[string]string{} // outcome by execution and run
-			check := func() {
-				for _, ref := range refs {
-					x := w.execution(ref)
-					if !x.Status.Final() {
-						continue
-					}
-					key, out := fmt.Sprint(ref, x.Run), fmt.Sprintf("%v %q %+v", x.Status, x.Outcome.Payload, x.Outcome.Failure)
-					if before, ok := seen[key]; ok && before != out {
-						t.Errorf("the outcome of %s changed from %s to %s", key, before, out)
-					}
-					seen[key] = out
+	seeds := uint64(15)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(seed, 42))
+				w, calls := ledgerWorld(t), &counter{}
+				defs := map[string]code{"w": saga(calls)}
+				n := w.start(defs)
+				var refs []crustertype.ExecutionRef
+				for i := range 8 {
+					refs = append(refs, n.begin("w", fmt.Sprint("x", i)))
 				}
-			}
-			for range 40 {
-				time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
-				ref := refs[rnd.IntN(len(refs))]
-				switch rnd.IntN(12) {
-				case 0, 1:
-					n.kill()
-					n = w.start(defs)
-				case 2:
-					if err := n.Drain(t.Context()); err != nil {
-						t.Fatal(err)
+				seen := map[string]string{} // outcome by execution and run
+				check := func() {
+					for _, ref := range refs {
+						x := w.execution(ref)
+						if !x.Status.Final() {
+							continue
+						}
+						key, out := fmt.Sprint(ref, x.Run), fmt.Sprintf("%v %q %+v", x.Status, x.Outcome.Payload, x.Outcome.Failure)
+						if before, ok := seen[key]; ok && before != out {
+							t.Errorf("the outcome of %s changed from %s to %s", key, before, out)
+						}
+						seen[key] = out
 					}
-					n.kill()
-					n = w.start(defs)
-				case 3:
-					_ = n.Cancel(t.Context(), ref, "chaos")
-				case 4:
-					_ = n.Terminate(t.Context(), ref, "chaos")
-				case 5, 6:
-					_ = n.Retry(t.Context(), ref)
-				case 7:
-					n.Wake(ref)
-				case 8:
-					n.begin("w", ref.ID)
+				}
+				for range 40 {
+					time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
+					ref := refs[rnd.IntN(len(refs))]
+					switch rnd.IntN(12) {
+					case 0, 1:
+						n.kill()
+						n = w.start(defs)
+					case 2:
+						if err := n.Drain(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+						n.kill()
+						n = w.start(defs)
+					case 3:
+						_ = n.Cancel(t.Context(), ref, "chaos")
+					case 4:
+						_ = n.Terminate(t.Context(), ref, "chaos")
+					case 5, 6:
+						_ = n.Retry(t.Context(), ref)
+					case 7:
+						n.Wake(ref)
+					case 8:
+						n.begin("w", ref.ID)
+					}
+					check()
+				}
+				for _, ref := range refs {
+					_, err := n.Wait(t.Context(), ref)
+					for errors.Is(err, crustertype.ErrDeadLettered) {
+						if err = n.Retry(t.Context(), ref); err == nil {
+							_, err = n.Wait(t.Context(), ref)
+						}
+					}
+					if err != nil {
+						t.Errorf("%v does not end: %v", ref, err)
+					}
 				}
 				check()
-			}
-			for _, ref := range refs {
-				_, err := n.Wait(t.Context(), ref)
-				for errors.Is(err, crustertype.ErrDeadLettered) {
-					if err = n.Retry(t.Context(), ref); err == nil {
-						_, err = n.Wait(t.Context(), ref)
+				booked := map[string]int{}
+				for _, name := range w.bookings() {
+					if booked[name]++; booked[name] > 1 {
+						t.Errorf("%q was booked twice", name)
 					}
 				}
-				if err != nil {
-					t.Errorf("%v does not end: %v", ref, err)
-				}
-			}
-			check()
-			booked := map[string]int{}
-			for _, name := range w.bookings() {
-				if booked[name]++; booked[name] > 1 {
-					t.Errorf("%q was booked twice", name)
-				}
-			}
+			})
 		})
 	}
 }

@@ -202,7 +202,7 @@ func (r *Run) launch(s *step) {
 // to end before.
 func (s *step) execute() bool {
 	r := s.r
-	faults := 0
+	faults, pauses := 0, 0
 	for {
 		if !s.rest() {
 			return false
@@ -238,8 +238,9 @@ func (s *step) execute() bool {
 				}})
 				return false
 			}
-			r.e.cfg.Logger.Warn("step is run again", "execution", r.x.String(), "step", s.call.Name, "attempt", faults, "error", v.failure.Message)
-			s.postpone(r.e.cfg.Redelivery.Delay(max(1, faults), rand.Float64), v.failure)
+			pauses++
+			r.e.cfg.Logger.Warn("step is run again", "execution", r.x.String(), "step", s.call.Name, "attempt", pauses, "error", v.failure.Message)
+			s.postpone(r.e.cfg.Redelivery.Delay(pauses, rand.Float64), v.failure)
 		}
 	}
 }
