@@ -79,7 +79,7 @@ func saga(calls *counter) code {
 // twice.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(15)
+	seeds := uint64(6)
 	if testing.Short() {
 		seeds = 3
 	}
