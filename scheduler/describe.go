@@ -55,7 +55,7 @@ func (f *fields) describeTime() (text string, clock bool) {
 		last-- // "every 5 minutes" needs no "of every hour"
 	}
 	if u := units[0]; u.name == "hour" && u.step() == 0 && u.values[len(u.values)-1]-u.values[0] == len(u.values)-1 {
-		return fmt.Sprintf("every hour from %02d:00 through %02d:00", u.values[0], u.values[len(u.values)-1]), true
+		return fmt.Sprintf("every hour from %02d:00 through %02d:00", u.values[0], u.values[len(u.values)-1]), false
 	}
 	text = units[0].lead()
 	for _, u := range units[1:last] {
