@@ -16,6 +16,7 @@ import (
 // TestCrashEverywhere kills the process at every commit of the workflow in
 // turn, before and after it, in virtual time.
 func TestCrashEverywhere(t *testing.T) {
+	t.Parallel()
 	var orders cruster.WorkflowClient[OrderRequest, OrderResult]
 	crustertest.CrashEverywhere(t, crustertest.Scenario{
 		Options: crustertest.Options{
