@@ -101,8 +101,12 @@ func TestKilledTestLeavesNoServer(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the victim's server does not answer: %v", err)
 	}
-	cmd.Process.Kill()
-	cmd.Wait()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the victim ended by itself")
+	}
 	// The server closes the connection when the watchdog stops it.
 	_, err = conn.WaitForNotification(t.Context())
 	if err == nil {

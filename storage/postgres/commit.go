@@ -100,7 +100,7 @@ func (s *Store) send(ctx context.Context, conn *pgxpool.Conn, w *writes, plain b
 // that fails, or there is nothing to save, the pool throws it away.
 func rollback(ctx context.Context, conn *pgxpool.Conn) {
 	if c := conn.Conn(); !c.IsClosed() && c.PgConn().TxStatus() != 'I' {
-		conn.Exec(ctx, "rollback")
+		_, _ = conn.Exec(ctx, "rollback")
 	}
 }
 

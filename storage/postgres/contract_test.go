@@ -68,16 +68,14 @@ func TestContract(t *testing.T) {
 	contract(t)
 }
 
-// TestContractInModesForPoolers runs the suite without prepared statements, as
-// an old transaction-mode pooler needs it.
-func TestContractInModesForPoolers(t *testing.T) {
-	t.Parallel()
-	for name, mode := range map[string]pgx.QueryExecMode{
-		"exec": pgx.QueryExecModeExec, "simple_protocol": pgx.QueryExecModeSimpleProtocol,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			contract(t, func(c *pgxpool.Config, _ *postgres.Options) { c.ConnConfig.DefaultQueryExecMode = mode })
-		})
+// TestContractInSimpleProtocol runs the suite as the oldest poolers need it.
+// TestNoSessionState covers the mode "exec".
+func TestContractInSimpleProtocol(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the whole suite a third time")
 	}
+	t.Parallel()
+	contract(t, func(c *pgxpool.Config, _ *postgres.Options) {
+		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	})
 }

@@ -28,7 +28,7 @@ type fixture struct {
 }
 
 // setup makes a fixture on the shared server.
-func setup(t *testing.T, tune ...func(*pgxpool.Config, *postgres.Options)) *fixture {
+func setup(t testing.TB, tune ...func(*pgxpool.Config, *postgres.Options)) *fixture {
 	t.Helper()
 	f := &fixture{dsn: testdb.URL(t), schema: testdb.Schema(t)}
 	f.Store, f.pool = f.open(t, tune...)
@@ -36,7 +36,7 @@ func setup(t *testing.T, tune ...func(*pgxpool.Config, *postgres.Options)) *fixt
 }
 
 // open opens another store on the fixture's schema, as another process would.
-func (f *fixture) open(t *testing.T, tune ...func(*pgxpool.Config, *postgres.Options)) (*postgres.Store, *pgxpool.Pool) {
+func (f *fixture) open(t testing.TB, tune ...func(*pgxpool.Config, *postgres.Options)) (*postgres.Store, *pgxpool.Pool) {
 	t.Helper()
 	cfg, err := pgxpool.ParseConfig(f.dsn)
 	if err != nil {
@@ -62,11 +62,11 @@ func (f *fixture) open(t *testing.T, tune ...func(*pgxpool.Config, *postgres.Opt
 }
 
 // logger writes to the test's log, until the test is over.
-func logger(t *testing.T) *slog.Logger {
+func logger(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(testLog{t}, nil))
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l testLog) Write(b []byte) (int, error) {
 	if l.t.Context().Err() == nil {
@@ -76,7 +76,7 @@ func (l testLog) Write(b []byte) (int, error) {
 }
 
 // exec runs a statement on the user's pool.
-func (f *fixture) exec(t *testing.T, sql string, args ...any) {
+func (f *fixture) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	if _, err := f.pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
@@ -84,7 +84,7 @@ func (f *fixture) exec(t *testing.T, sql string, args ...any) {
 }
 
 // number returns the only number that a query gives.
-func (f *fixture) number(t *testing.T, sql string, args ...any) int64 {
+func (f *fixture) number(t testing.TB, sql string, args ...any) int64 {
 	t.Helper()
 	var n int64
 	if err := f.pool.QueryRow(context.WithoutCancel(t.Context()), sql, args...).Scan(&n); err != nil {

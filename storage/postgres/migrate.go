@@ -203,7 +203,7 @@ type querier interface {
 
 var (
 	_ querier = (*pgxpool.Pool)(nil)
-	_ querier = (pgx.Tx)(nil)
+	_ querier = pgx.Tx(nil)
 )
 
 func statusOf(ctx context.Context, db querier, schema string) (MigrationStatus, error) {

@@ -34,7 +34,7 @@ func TestInTx(t *testing.T) {
 		}
 		return sentinel
 	})
-	if err != sentinel || told != 0 {
+	if err != sentinel || told != 0 { //nolint:errorlint // the value itself is wanted
 		t.Errorf("InTx = %v, told %d times; want the user's error itself, and no call", err, told)
 	}
 	if _, err := f.Message(t.Context(), m.ID); !errors.Is(err, storage.ErrNotFound) {
@@ -56,7 +56,9 @@ func TestInTx(t *testing.T) {
 		t.Errorf("n = %d, want 3", n)
 	}
 	var kept context.Context
-	postgres.InTx(t.Context(), f.pool, f.Store, func(ctx context.Context, _ pgx.Tx) error { kept = ctx; return nil })
+	if err := postgres.InTx(t.Context(), f.pool, f.Store, func(ctx context.Context, _ pgx.Tx) error { kept = ctx; return nil }); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := storage.OutboxFrom(kept).Send(t.Context(), storage.Unit{Accepts: []crustertype.Message{message()}}); !errors.Is(err, storage.ErrTxDone) {
 		t.Errorf("Send after the transaction = %v, want ErrTxDone", err)
 	}

@@ -21,7 +21,11 @@ func (f *fixture) handler(t *testing.T) (context.Context, storage.Tx) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { st.Rollback(context.WithoutCancel(t.Context())) })
+	t.Cleanup(func() {
+		if err := st.Rollback(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
 	return context.WithValue(t.Context(), storage.TxKey{}, func() (storage.Tx, error) { return st, nil }), st
 }
 
