@@ -57,9 +57,14 @@ func (r *Runner) admit(m *crustertype.Message) {
 		d = new(durableState)
 		act.durable = d
 	}
-	if d.backlog || d.count >= t.Options.DurableRoom() {
+	behind := r.recovering.Load() && !r.earlier(m) // requests before it may not have been read yet
+	if behind || d.backlog || d.count >= t.Options.DurableRoom() {
 		d.backlog = true
 		d.gen++
+		if behind && !d.feeding {
+			d.feeding = true
+			r.pool.spawn(func() { r.feed(act) })
+		}
 		act.mu.Unlock()
 		return
 	}
@@ -67,12 +72,17 @@ func (r *Runner) admit(m *crustertype.Message) {
 	act.mu.Unlock()
 }
 
+// earlier reports whether a message got its place from an earlier owner.
+func (r *Runner) earlier(m *crustertype.Message) bool {
+	lease, _ := r.Lease(m.Shard)
+	return m.Seq>>seqBits != lease.Epoch
+}
+
 // enqueueLocked puts a message into the mailbox. act.mu is held.
 func (r *Runner) enqueueLocked(act *Activation, d *durableState, m *crustertype.Message) {
-	lease, _ := r.Lease(m.Shard)
 	d.count++
 	act.admitted = m.Seq
-	dl := &delivery{act: act, msg: *m, recovered: m.Seq>>seqBits != lease.Epoch}
+	dl := &delivery{act: act, msg: *m, recovered: r.earlier(m)}
 	dl.Entry.Job, dl.Durable = dl, true
 	if err := act.Push(&dl.Entry, &act.typ.Options, r.pool.spawn); err != nil {
 		d.count--

@@ -79,6 +79,10 @@ func (r *Runner) feed(a *Activation) {
 		}
 		a.mu.Lock()
 		for i := range page {
+			if a.typ.Methods[page[i].Method] == nil {
+				a.admitted = page[i].Seq // stays pending for who knows it
+				continue
+			}
 			r.enqueueLocked(a, d, &page[i])
 		}
 		if len(page) < q.Limit && d.gen == gen {

@@ -62,6 +62,9 @@ type Runner struct {
 	pool    *pool
 	waiters waiters
 	alarms  *alarms
+	// recovering: requests of earlier owners are still being admitted, so that
+	// new ones may have some before them in storage.
+	recovering atomic.Bool
 	adopt   chan struct{} // nudges the adoption of messages that others stored
 
 	life     context.Context // handlers' lifetime: ends when the drain begins
@@ -165,6 +168,7 @@ func (r *Runner) Start(ctx, base context.Context) (err error) {
 	if err := r.own(ctx); err != nil {
 		return err
 	}
+	r.recovering.Store(true)
 	for _, t := range r.types {
 		t.open(nil)
 	}
@@ -172,6 +176,7 @@ func (r *Runner) Start(ctx, base context.Context) (err error) {
 	if err := r.recover(ctx, shards); err != nil {
 		return fmt.Errorf("recover pending messages: %w", err)
 	}
+	r.recovering.Store(false)
 	if r.cfg.Recover != nil {
 		if err := r.cfg.Recover(ctx, shards); err != nil {
 			return fmt.Errorf("recover executions: %w", err)
