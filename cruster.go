@@ -10,6 +10,7 @@ import (
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/dispatch"
+	"github.com/cruster-go/cruster/internal/duty"
 	"github.com/cruster-go/cruster/internal/replay"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
@@ -37,6 +38,7 @@ type Service struct {
 	duties     []func(context.Context) // loops of singletons and crons
 	stopped    chan struct{}
 	stopErr    error
+	retention  duty.Retention
 	background sync.WaitGroup
 	endBack    context.CancelFunc
 	dutiesDone chan struct{} // closed when no singleton and no cron runs
@@ -71,7 +73,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, codecs: codecs, ownsStore: owns, names: make(map[string]string), entities: make(map[string]*entityHandle),
-		stopped: make(chan struct{}),
+		stopped: make(chan struct{}), retention: duty.Retention{Keep: cfg.Retention, KeepKeys: cfg.KeyRetention},
 	}
 	s.run = runner.New(runner.Config{
 		Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, ShardsPerGroup: cfg.ShardsPerGroup,
@@ -123,9 +125,7 @@ func (s *Service) Start(ctx context.Context) error {
 	s.mu.Lock()
 	s.state = stateServing
 	s.mu.Unlock()
-	if s.cfg.Retention > 0 {
-		s.goBackground(func() { s.dutyHost().Retain(back, s.cfg.Retention, s.cfg.KeyRetention) })
-	}
+	s.goBackground(func() { s.dutyHost().Retain(back, s.retention) })
 	s.goBackground(func() {
 		select {
 		case <-s.run.Lost():

@@ -84,6 +84,7 @@ func (s *Service) registerWorkflow(w any, execute func(*WorkflowContext, codec.C
 	if err := s.reserve("workflow", scan.Name()); err != nil {
 		return nil, err
 	}
+	s.retention.Add(scan.Name(), scan.Options.Retention.V, scan.Options.Retention.Set)
 	h := s.workflowHandle(scan)
 	return h, s.workflows.Register(&replay.Definition{
 		Name: h.name, Group: h.group, Timeout: h.timeout, Handle: h,

@@ -171,8 +171,9 @@ func (c *Cron) commit(ctx context.Context, row crustertype.Schedule, tick time.T
 	if fire {
 		addr := crustertype.Address{Type: c.typ.Name, ID: cronEntity}
 		key := tick.UTC().Format(time.RFC3339Nano)
+		// The ID makes the tick one; no Key, so that retention leaves nothing.
 		unit.Accepts = []crustertype.Message{{
-			ID: crustertype.KeyedRequestID(addr, cronMethod, key), Shard: shard, Address: addr, Method: cronMethod, Key: key,
+			ID: crustertype.KeyedRequestID(addr, cronMethod, key), Shard: shard, Address: addr, Method: cronMethod,
 			Codec: c.h.Codec, Payload: []byte(key), State: crustertype.MessagePending, CreatedAt: row.UpdatedAt,
 		}}
 	}
