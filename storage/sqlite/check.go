@@ -60,7 +60,11 @@ func check(ctx context.Context, path string, all []migration) (err error) {
 			err = e
 		}
 	}()
-	if err := checkVersion(ctx, c, all); err != nil {
+	err = checkVersion(ctx, c, all)
+	if code(err) == sqlite3.SQLITE_READONLY {
+		return nil // another program crashed in a transaction, which only a writer can roll back; migrate checks again
+	}
+	if err != nil {
 		return checked(err)
 	}
 	if info.Size() > quickCheckBelow {

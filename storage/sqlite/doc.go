@@ -20,7 +20,7 @@
 // cruster inside the function is delivered if and only if the transaction
 // commits. [Store.DB] is for reading; it never waits for the writer of a file.
 //
-// Parameters are written $1, $2 and may be used again; ? works too. A time.Time
+// Foreign keys are enforced. Parameters are written $1, $2 and may be used again; ? works too. A time.Time
 // is stored as text in UTC, which sorts as the times do, and is read back into a
 // time.Time from any column.
 //

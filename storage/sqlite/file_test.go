@@ -97,6 +97,45 @@ func TestRefusedFilesAreLeftAlone(t *testing.T) {
 	}
 }
 
+// TestUsersCrashIsRecovered opens a file whose last program died in the middle
+// of a transaction with a rollback journal.
+func TestUsersCrashIsRecovered(t *testing.T) {
+	t.Parallel()
+	path, crashed := filepath.Join(t.TempDir(), "a.db"), filepath.Join(t.TempDir(), "b.db")
+	plain(t, path, `CREATE TABLE t (x)`, `INSERT INTO t VALUES (1)`)
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=cache_size(5)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // more than the cache holds, so that pages are written before the commit
+		if _, err := tx.ExecContext(t.Context(), `INSERT INTO t VALUES (randomblob(9000))`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, suffix := range []string{"", "-journal"} {
+		b, err := os.ReadFile(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(crashed+suffix, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, open(t, crashed, nil), `SELECT count(*) FROM t`); n != 1 {
+		t.Errorf("%d rows, want the 1 that was committed", n)
+	}
+}
+
 // damage overwrites a part of a file.
 func damage(t *testing.T, path string, at int64, n int) {
 	t.Helper()

@@ -20,7 +20,7 @@ type guard struct {
 var ownPragmas = map[string]bool{
 	"journal_mode": true, "synchronous": true, "locking_mode": true, "writable_schema": true, "busy_timeout": true,
 	"foreign_keys": true, "query_only": true, "wal_autocheckpoint": true, "wal_checkpoint": true, "journal_size_limit": true,
-	"read_uncommitted": true, "ignore_check_constraints": true, "user_version": false,
+	"read_uncommitted": true, "ignore_check_constraints": true,
 }
 
 const ownPrefix = "cruster_"

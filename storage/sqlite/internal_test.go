@@ -105,12 +105,12 @@ func TestMigrationGoesForward(t *testing.T) {
 	next := append(slices.Clip(all), migration{2, "extra", `ALTER TABLE cruster_execution ADD COLUMN extra TEXT NOT NULL DEFAULT 'x';
 		CREATE INDEX cruster_execution_extra ON cruster_execution (extra);`})
 	for range 2 {
-		if err := s.w.do(func(c *conn) error { return migrate(ctx, c, broken) }); err == nil || !strings.Contains(err.Error(), "migration 2 (broken)") {
+		if err := s.w.migrate(ctx, broken); err == nil || !strings.Contains(err.Error(), "migration 2 (broken)") {
 			t.Fatalf("a broken migration = %v, want an error that names it", err)
 		}
 	}
 	for range 2 { // the second time there is nothing to do
-		if err := s.w.do(func(c *conn) error { return migrate(ctx, c, next) }); err != nil {
+		if err := s.w.migrate(ctx, next); err != nil {
 			t.Fatal(err)
 		}
 	}

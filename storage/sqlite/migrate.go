@@ -84,34 +84,47 @@ func checkVersion(ctx context.Context, c *conn, all []migration) error {
 
 // migrate runs what is missing, all or nothing. It runs before the store is
 // used, and is not counted.
-func migrate(ctx context.Context, c *conn, all []migration) (err error) {
-	counted := c.count.Load()
-	defer func() { c.count.Store(counted) }()
-	if err := checkVersion(ctx, c, all); err != nil {
+func (w *writer) migrate(ctx context.Context, all []migration) error {
+	return w.do(func(c *conn) error {
+		counted := c.count.Load()
+		defer c.count.Store(counted)
+		if err := checkVersion(ctx, c, all); err != nil {
+			return err
+		}
+		if v, err := version(ctx, c); err != nil || v == len(all) {
+			return err
+		}
+		if err := w.begin(ctx); err != nil {
+			return err
+		}
+		err := migrateNow(ctx, c, all)
+		if err == nil {
+			err = c.control(ctx, commit)
+		}
+		if err != nil {
+			w.rollback(ctx)
+		}
+		return err
+	})
+}
+
+// migrateNow is migrate inside the transaction.
+func migrateNow(ctx context.Context, c *conn, all []migration) error {
+	if err := c.script(ctx, migrationTable); err != nil {
 		return err
 	}
 	v, err := version(ctx, c)
-	if err != nil || v == len(all) {
-		return err
-	}
-	if err := c.control(ctx, begin); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = c.control(ctx, rollback) // an error says that there is no transaction
-		}
-	}()
-	if err := c.script(ctx, migrationTable); err != nil {
+	if err != nil {
 		return err
 	}
 	for _, m := range all[v:] {
 		if err := c.script(ctx, m.text); err != nil {
 			return fmt.Errorf("migration %d (%s): %w", m.version, m.name, err)
 		}
-		if _, err := c.exec(ctx, `INSERT INTO cruster_migration (version, name, at) VALUES (?, ?, ?)`, m.version, m.name, micros(time.Now())); err != nil {
+		if _, err := c.exec(ctx, `INSERT INTO cruster_migration (version, name, at) VALUES (?, ?, ?)`,
+			m.version, m.name, micros(time.Now())); err != nil {
 			return err
 		}
 	}
-	return c.control(ctx, commit)
+	return nil
 }

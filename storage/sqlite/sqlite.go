@@ -146,7 +146,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.w, err = openWriter(ctx, s.path, s.opts, &s.statements); err != nil {
 		return err
 	}
-	if err := s.w.do(func(c *conn) error { return migrate(ctx, c, all) }); err != nil {
+	if err := s.w.migrate(ctx, all); err != nil {
 		return errors.Join(explain(err), s.w.close())
 	}
 	return nil
