@@ -188,5 +188,5 @@ type Schedule struct {
 	// Version is compared when the row is written: a write must carry the
 	// stored version plus one, from 1. A stale write is refused.
 	Version int64
-	History []byte // last runs, encoded by the scheduler
+	History []byte // what the scheduler remembers beside LastTick, in its own form
 }

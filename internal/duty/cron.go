@@ -104,40 +104,38 @@ func (c *Cron) Loop(kill context.Context) {
 // step fires what is due and returns how long it is until the next tick; below
 // 0: there is none.
 func (c *Cron) step(ctx context.Context) (time.Duration, error) {
-	now := time.Now()
 	if c.row.Version == 0 {
 		row, err := c.h.Store.Schedule(ctx, crustertype.ScheduleCron, c.Name)
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
 			row = crustertype.Schedule{Kind: crustertype.ScheduleCron, Name: c.Name}
-			if err := c.commit(ctx, row, now, false); err != nil { // ticks count from now on
-				return 0, err
-			}
 		case err != nil:
 			return 0, err
-		default:
-			c.row = row
 		}
+		c.row = row
 	}
-	for !c.row.Paused {
-		tick, ok := c.Schedule.Next(c.row.LastTick)
-		if !ok {
-			return -1, nil
+	if c.row.Paused {
+		return time.Minute, nil
+	}
+	now := time.Now()
+	core := scheduler.Cron{Name: c.Name, Schedule: c.Schedule, NextFromPrevious: c.NextFromPrevious, SkipIfOlderThan: c.SkipIfOlderThan}
+	d := core.Decide(scheduler.State{Last: c.row.LastTick, Schedule: string(c.row.History)}, now)
+	if d.Skipped.Count > 0 {
+		c.h.Logger.InfoContext(ctx, "cron skips ticks that were missed", "cron", c.Name, "first", d.Skipped.First, "last", d.Skipped.Last, "count", d.Skipped.Count)
+	}
+	if d.Changed {
+		due := d.Due
+		if len(due) == 1 && !c.room() { // several: an outage is made up for, one after the other
+			due = nil
 		}
-		if tick.After(now) {
-			return tick.Sub(now), nil
-		}
-		if !c.NextFromPrevious {
-			if newest, ok := c.Schedule.Prev(now.Add(time.Nanosecond)); ok && newest.After(tick) {
-				tick = newest
-			}
-		}
-		late := c.SkipIfOlderThan > 0 && now.Sub(tick) > c.SkipIfOlderThan
-		if err := c.commit(ctx, c.row, tick, !late && c.room()); err != nil {
+		if err := c.commit(ctx, d, due); err != nil {
 			return 0, err
 		}
 	}
-	return time.Minute, nil
+	if d.Wake.IsZero() {
+		return -1, nil
+	}
+	return max(0, time.Until(d.Wake)), nil
 }
 
 // room reports whether the overlap policy lets another tick begin.
@@ -156,26 +154,26 @@ func (c *Cron) room() bool {
 	return running+waiting == 0
 }
 
-// commit records a tick as decided and, when fire is set, sends it to the
-// entity in the same transaction.
-func (c *Cron) commit(ctx context.Context, row crustertype.Schedule, tick time.Time, fire bool) error {
+// commit records what was decided and sends the ticks to the entity, in one
+// transaction.
+func (c *Cron) commit(ctx context.Context, d scheduler.Decision, due []scheduler.Tick) error {
 	shard := c.h.Run.ShardOf(c.Group, cronEntity)
 	lease, ok := c.h.Run.Lease(shard)
 	if !ok {
 		return crustertype.ErrNotOwner
 	}
-	row.Shard, row.LastTick, row.UpdatedAt = shard, tick, time.Now()
-	row.NextTick, _ = c.Schedule.Next(tick)
+	row := c.row
+	row.Shard, row.LastTick, row.NextTick, row.UpdatedAt = shard, d.State.Last, d.Wake, time.Now()
+	row.History = []byte(d.State.Schedule)
 	row.Version++
 	unit := storage.Unit{Leases: []crustertype.Lease{lease}, Schedules: []crustertype.Schedule{row}}
-	if fire {
-		addr := crustertype.Address{Type: c.typ.Name, ID: cronEntity}
-		key := tick.UTC().Format(time.RFC3339Nano)
+	addr := crustertype.Address{Type: c.typ.Name, ID: cronEntity}
+	for _, tick := range due {
 		// The ID makes the tick one; no Key, so that retention leaves nothing.
-		unit.Accepts = []crustertype.Message{{
-			ID: crustertype.KeyedRequestID(addr, cronMethod, key), Shard: shard, Address: addr, Method: cronMethod,
-			Codec: c.h.Codec, Payload: []byte(key), State: crustertype.MessagePending, CreatedAt: row.UpdatedAt,
-		}}
+		unit.Accepts = append(unit.Accepts, crustertype.Message{
+			ID: crustertype.KeyedRequestID(addr, cronMethod, tick.Key), Shard: shard, Address: addr, Method: cronMethod, Codec: c.h.Codec,
+			Payload: []byte(tick.At.UTC().Format(time.RFC3339Nano)), State: crustertype.MessagePending, CreatedAt: row.UpdatedAt,
+		})
 	}
 	done := make(chan error, 1)
 	c.h.Run.Send(unit, func(_ storage.Result, err error) { done <- err })
