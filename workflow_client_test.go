@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,8 +20,8 @@ import (
 
 func TestWorkflowKeys(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		runs := 0
-		other := &Other{body: func(*cruster.WorkflowContext, string) error { runs++; return nil }}
+		var runs atomic.Int64
+		other := &Other{body: func(*cruster.WorkflowContext, string) error { runs.Add(1); return nil }}
 		s := open(t, nil, &Order{}, other)
 		id := func(c cruster.WorkflowClient[string, struct{}], req string) string {
 			id, err := c.Start(t.Context(), req)
@@ -47,8 +48,8 @@ func TestWorkflowKeys(t *testing.T) {
 			t.Errorf("an empty CrusterKey: %v, want ErrInvalid", err)
 		}
 		synctest.Wait()
-		if runs != 4 {
-			t.Errorf("%d executions ran, want 4", runs)
+		if runs.Load() != 4 {
+			t.Errorf("%d executions ran, want 4", runs.Load())
 		}
 	})
 }
@@ -98,8 +99,8 @@ func TestStartCommitsWithTheActivity(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer store.Close()
-		var ran []string
-		other := &Other{body: func(_ *cruster.WorkflowContext, req string) error { ran = append(ran, req); return nil }}
+		var ran notes
+		other := &Other{body: func(_ *cruster.WorkflowContext, req string) error { ran.add(req); return nil }}
 		var s *shop
 		o := &Order{charge: func(ctx context.Context, _ int) (string, error) {
 			if _, err := cruster.Tx(ctx).Exec(ctx, `CREATE TABLE IF NOT EXISTS t (x TEXT)`); err != nil {
@@ -126,7 +127,7 @@ func TestStartCommitsWithTheActivity(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if got := strings.Join(ran, ","); got != "attempt 2" {
+		if got := ran.String(); got != "attempt 2" {
 			t.Errorf("started were %q, want what the successful attempt started", got)
 		}
 	})
@@ -138,8 +139,8 @@ func TestStartCommitsWithTheHandler(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var ran []string
-		others, err := cruster.RegisterWorkflowErr(svc, &Other{body: func(_ *cruster.WorkflowContext, req string) error { ran = append(ran, req); return nil }})
+		var ran notes
+		others, err := cruster.RegisterWorkflowErr(svc, &Other{body: func(_ *cruster.WorkflowContext, req string) error { ran.add(req); return nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +168,7 @@ func TestStartCommitsWithTheHandler(t *testing.T) {
 			_, _ = cruster.Call(t.Context(), benches.Entity("1"), (*Bench).Read, Text{s})
 		}
 		time.Sleep(time.Second)
-		if got := strings.Join(ran, ","); got != "good,good" {
+		if got := ran.String(); got != "good,good" {
 			t.Errorf("started were %q, want those of the handlers that succeeded", got)
 		}
 	})
