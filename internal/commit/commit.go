@@ -254,7 +254,7 @@ func (c *Committer) commit(ctx context.Context, units []storage.Unit) ([]storage
 			return results, nil
 		}
 		if ctx.Err() != nil {
-			return nil, unavailable(context.Cause(ctx))
+			return nil, maybe(context.Cause(ctx))
 		}
 		if !storage.IsTransient(err) {
 			c.stalled.Store(0)
@@ -268,7 +268,7 @@ func (c *Committer) commit(ctx context.Context, units []storage.Unit) ([]storage
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return nil, unavailable(context.Cause(ctx))
+			return nil, maybe(context.Cause(ctx))
 		}
 	}
 }
@@ -293,6 +293,13 @@ func (c *Committer) close(ctx context.Context) {
 	c.fail(rest, err)
 }
 
-func unavailable(cause error) error {
+// maybe is the error of units that were sent and may have been applied.
+func maybe(cause error) error {
+	err := unavailable(cause)
+	err.Executed = true
+	return err
+}
+
+func unavailable(cause error) *crustertype.Error {
 	return crustertype.Errorf(crustertype.CodeUnavailable, "nothing is committed any more: %w", cause)
 }

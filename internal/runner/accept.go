@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/storage"
 )
 
@@ -98,7 +99,10 @@ func (r *Runner) Call(ctx context.Context, m crustertype.Message) (crustertype.O
 	r.Send(storage.Unit{Accepts: []crustertype.Message{m}}, func(res storage.Result, err error) {
 		switch {
 		case err != nil:
-			r.waiters.resolve(m.ID, reply{err: notAccepted(err)})
+			select {
+			case ch <- reply{err: notAccepted(err)}: // this caller alone
+			default:
+			}
 		case res.Accepts != nil && res.Accepts[0].Existing != nil:
 			if answer, ok := known(res.Accepts[0].Existing, digest); ok {
 				select {
@@ -113,14 +117,26 @@ func (r *Runner) Call(ctx context.Context, m crustertype.Message) (crustertype.O
 
 // Await waits for the outcome of a message that was stored before.
 func (r *Runner) Await(ctx context.Context, id crustertype.RequestID) (crustertype.Outcome, error) {
+	up := invoke.From(ctx)
+	if up != nil && up.TxOpen() {
+		return crustertype.Outcome{}, crustertype.Errorf(crustertype.CodeTxOpen, "await request %s: the outcome may wait for the open transaction: await before the first statement", id)
+	}
 	ch := r.waiters.add(id)
 	defer r.waiters.remove(id, ch)
 	m, err := r.cfg.Store.Message(ctx, id)
-	if err != nil {
-		return crustertype.Outcome{}, err
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return crustertype.Outcome{}, crustertype.Errorf(crustertype.CodeNotFound, "request %s is not stored: it was never accepted, or retention has removed it", id)
+	case ctx.Err() != nil:
+		return r.wait(ctx, nil)
+	case err != nil:
+		return crustertype.Outcome{}, crustertype.Errorf(crustertype.CodeUnavailable, "look up request %s: %w", id, err)
 	}
 	if answer, ok := known(&m, m.Digest); ok {
 		return answer.outcome, answer.err
+	}
+	if t := r.types[m.Address.Type]; up != nil && t != nil && t.Options.Concurrency == 1 && up.Awaits(m.Address) {
+		return crustertype.Outcome{}, crustertype.Errorf(crustertype.CodeReentrant, "request %s waits for the turn that the caller has: await it outside of the entity's handlers", id).At("", m.Address)
 	}
 	return r.wait(ctx, ch)
 }
@@ -134,8 +150,15 @@ func (r *Runner) wait(ctx context.Context, ch chan reply) (crustertype.Outcome, 
 		e.Executed = true
 		return crustertype.Outcome{}, e
 	case <-r.lost:
-		return crustertype.Outcome{}, r.lostErr
+		return crustertype.Outcome{}, stored(r.lostErr)
 	}
+}
+
+// stored is the error of who waits for a request that runs later, elsewhere.
+func stored(cause error) error {
+	e := crustertype.Errorf(crustertype.CodeOf(cause), "%w: a request that was stored runs when a runner is up again: wait for it, do not send it anew", cause)
+	e.Executed = true
+	return e
 }
 
 // known returns the answer that a stored message gives at once, if it does.

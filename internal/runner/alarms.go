@@ -53,7 +53,7 @@ func (a *alarms) run(ctx context.Context) {
 			a.mu.Lock()
 			next := a.next
 			a.mu.Unlock()
-			timer.Reset(time.Until(next) + coalesce)
+			timer.Reset(pauseUntil(next))
 			continue
 		case <-timer.C:
 		case <-ctx.Done():
@@ -65,7 +65,7 @@ func (a *alarms) run(ctx context.Context) {
 				return
 			}
 			a.r.cfg.Logger.WarnContext(ctx, "timers cannot be read, trying again", "error", err)
-			wait = time.Second
+			wait = a.until(time.Now().Add(time.Second))
 		}
 		if wait > 0 {
 			timer.Reset(wait)
@@ -106,15 +106,33 @@ func (a *alarms) fire(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	if len(next) == 0 {
+		return a.until(time.Time{}), nil
+	}
+	return a.until(next[0].At), nil
+}
+
+// until takes t, if it is not zero, for the next due time unless an earlier one
+// is known, and returns how long it is until then; 0: nothing is scheduled.
+func (a *alarms) until(t time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(next) > 0 && (a.next.IsZero() || next[0].At.Before(a.next)) {
-		a.next = next[0].At
+	if !t.IsZero() && (a.next.IsZero() || t.Before(a.next)) {
+		a.next = t
 	}
 	if a.next.IsZero() {
-		return 0, nil
+		return 0
 	}
-	return max(time.Until(a.next)+coalesce, time.Nanosecond), nil
+	return pauseUntil(a.next)
+}
+
+// longestPause bounds how late an alarm is after the wall clock was set, or the
+// machine was asleep.
+const longestPause = time.Hour
+
+// pauseUntil returns how long to wait for t.
+func pauseUntil(t time.Time) time.Duration {
+	return max(min(time.Until(t), longestPause)+coalesce, time.Nanosecond)
 }
 
 // after calls f on a goroutine of the runner after d, or never when the runner

@@ -94,14 +94,16 @@ func (r *Runner) enqueueLocked(act *Activation, d *durableState, m *crustertype.
 
 // Abandon is called for a delivery that waits when its entity is closed. Storage
 // still has the message.
-func (d *delivery) Abandon(error) {}
+func (d *delivery) Abandon(err error) {
+	d.act.typ.r.waiters.resolve(d.msg.ID, reply{err: stored(err)})
+}
 
 // Run delivers the request. It runs with the entity's turn.
 func (d *delivery) Run() {
 	act, r := d.act, d.act.typ.r
 	lease, ok := r.Lease(d.msg.Shard)
 	if !ok || r.life.Err() != nil && !d.msg.Uninterrupted || r.hard.Err() != nil {
-		r.release(act)
+		d.release(r)
 		return
 	}
 	m := act.typ.Methods[d.msg.Method]
@@ -119,7 +121,7 @@ func (d *delivery) Run() {
 	switch {
 	case err != nil && ictx.Interrupted():
 		d.rollback(r, ictx)
-		r.release(act) // the next owner runs it again; this delivery is not counted
+		d.release(r) // the next owner runs it again; this delivery is not counted
 	case fault != nil || panicked:
 		d.rollback(r, ictx)
 		if fault == nil {
@@ -145,14 +147,14 @@ func isPermanent(err error) bool {
 // mark counts the delivery before it begins. It reports false when the request
 // is not to be run now.
 func (d *delivery) mark(r *Runner, lease crustertype.Lease) bool {
-	if d.msg.Attempts >= r.cfg.MaxDeliveries {
+	if d.msg.Attempts >= max(r.cfg.MaxDeliveries, d.act.typ.Methods[d.msg.Method].Retries+1) {
 		d.kill(r, lease, fmt.Errorf("%d deliveries ended without an outcome: the process died each time", d.msg.Attempts))
 		return false
 	}
 	n := d.msg.Attempts + 1
 	_, err := r.Commit.Do(r.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: n}}})
 	if err != nil {
-		r.release(d.act)
+		d.release(r)
 		return false
 	}
 	d.recovered = false
@@ -209,14 +211,6 @@ func (a *Activation) waitSettled(ctx context.Context) error {
 }
 
 func (d *delivery) invoke(r *Runner, m *Method, ictx *invoke.Context) (out any, err error, panicked bool) {
-	cd, err := r.cfg.Lookup(d.msg.Codec)
-	if err != nil {
-		return nil, crustertype.Errorf(crustertype.CodeEncoding, "%w", err), false
-	}
-	in, err := m.Decode(cd, d.msg.Payload)
-	if err != nil {
-		return nil, crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", m.Name, err), false
-	}
 	panicked = true
 	defer func() {
 		if !panicked {
@@ -232,9 +226,21 @@ func (d *delivery) invoke(r *Runner, m *Method, ictx *invoke.Context) (out any, 
 			}
 		}
 	}()
-	out, err = m.Invoke(ictx, in)
+	out, err = d.call(r, m, ictx)
 	panicked = false
 	return out, err, false
+}
+
+func (d *delivery) call(r *Runner, m *Method, ictx *invoke.Context) (any, error) {
+	cd, err := r.cfg.Lookup(d.msg.Codec)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeEncoding, "%w", err)
+	}
+	in, err := m.Decode(cd, d.msg.Payload)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", m.Name, err)
+	}
+	return m.Invoke(ictx, in)
 }
 
 func (d *delivery) rollback(r *Runner, ictx *invoke.Context) {
@@ -285,34 +291,75 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 	if out.Failure == nil && ictx.TxOpen() {
 		// This commit does not go through the lane, so its sends cannot be given
 		// their place in the order here: they are adopted after it.
-		res, _, err := ictx.Commit(r.hard, unit)
-		d.act.addUnsettled(1)
-		done(res, err)
-		return
+		res, begun, err := ictx.Commit(r.hard, unit)
+		if unknown(err) && d.committed(r, lease, attempt) {
+			res, err = storage.Result{}, nil
+		}
+		switch {
+		case err != nil: // run again before the turn is passed on
+			d.again(r, lease, err, attempt)
+			return
+		case begun:
+			d.act.addUnsettled(1)
+			done(res, nil)
+			return
+		}
 	}
 	d.act.addUnsettled(1)
 	r.Order(&unit, func() { r.Commit.Submit(unit, done) })
 }
 
-// unsettled handles an outcome that was not written.
-func (d *delivery) unsettled(r *Runner, lease crustertype.Lease, err error, attempt int) {
-	d.act.addUnsettled(-1)
-	now, ok := r.Lease(lease.Shard)
-	if r.hard.Err() != nil || !ok {
-		r.release(d.act)
-		return
-	}
-	if errors.Is(err, storage.ErrFenced) && now == lease {
-		// Another shard that the unit relied on was lost: run again, the sends
-		// then go without its lease.
-		r.pool.spawn(func() { d.redeliver(r, lease, err, 0) })
-		return
-	}
-	r.pool.spawn(func() { d.redeliver(r, lease, err, r.cfg.Redelivery.Delay(attempt, rand.Float64)) })
+// unknown reports whether a commit that failed may have happened.
+func unknown(err error) bool {
+	var t *storage.TransientError
+	return errors.As(err, &t) && t.Unknown
 }
 
-// redeliver runs the request again after a pause, before all later ones of its
-// entity, or gives it up.
+// committed finds out whether a transaction of which the answer was lost has
+// finished the request. Counting the attempt first waits for a commit that the
+// database is still busy with: both write the same row.
+func (d *delivery) committed(r *Runner, lease crustertype.Lease, attempt int) bool {
+	for pause := time.Duration(0); sleep(r.hard, pause) == nil; pause = r.cfg.Redelivery.Delay(1, rand.Float64) {
+		_, err := r.Commit.Do(r.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: attempt}}})
+		if err != nil {
+			return false // lost the shard, or stops: the next owner finds out
+		}
+		m, err := r.cfg.Store.Message(r.hard, d.msg.ID)
+		if err == nil {
+			return m.State != crustertype.MessagePending
+		}
+		if errors.Is(err, storage.ErrNotFound) {
+			return true // finished, and removed since
+		}
+		r.cfg.Logger.Warn("outcome of a commit cannot be looked up, trying again", "request", d.msg.ID.String(), "error", err)
+	}
+	return false
+}
+
+// unsettled handles an outcome that the lane has not written. It runs on the
+// lane.
+func (d *delivery) unsettled(r *Runner, lease crustertype.Lease, err error, attempt int) {
+	d.act.addUnsettled(-1)
+	r.pool.spawn(func() { d.again(r, lease, err, attempt) })
+}
+
+// again runs a request again whose outcome was not committed.
+func (d *delivery) again(r *Runner, lease crustertype.Lease, err error, attempt int) {
+	now, ok := r.Lease(lease.Shard)
+	switch {
+	case r.hard.Err() != nil || !ok:
+		d.release(r)
+	case errors.Is(err, storage.ErrFenced) && now == lease:
+		// Another shard that the unit relied on was lost: the sends then go
+		// without its lease.
+		d.redeliver(r, lease, err, 0)
+	default:
+		d.redeliver(r, lease, err, r.cfg.Redelivery.Delay(attempt, rand.Float64))
+	}
+}
+
+// redeliver runs the request again after a pause, or gives it up. Where requests
+// of an entity run in order, all later ones wait.
 func (d *delivery) redeliver(r *Runner, lease crustertype.Lease, cause error, pause time.Duration) {
 	d.msg.Attempts++
 	if d.msg.Attempts >= r.cfg.MaxDeliveries && !d.userRetry(cause) {
@@ -325,14 +372,24 @@ func (d *delivery) redeliver(r *Runner, lease crustertype.Lease, cause error, pa
 		attrs = append(attrs, "stack", string(p.Stack))
 	}
 	r.cfg.Logger.Warn("handler is run again", attrs...)
-	d.act.Pause()
-	r.Commit.Submit(storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: d.msg.Attempts}}}, func(storage.Result, error) {})
-	err := d.act.PushFront(&d.Entry, &d.act.typ.Options, r.pool.spawn)
-	if err != nil {
-		r.release(d.act)
-		return
+	ordered := d.act.typ.Options.Concurrency == 1
+	if ordered {
+		d.act.Pause()
 	}
-	r.after(pause, func() { d.act.Resume(&d.act.typ.Options, r.pool.spawn) })
+	r.Commit.Submit(storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: d.msg.Attempts}}}, func(storage.Result, error) {})
+	push := func() bool {
+		if d.act.PushFront(&d.Entry, &d.act.typ.Options, r.pool.spawn) == nil {
+			return true
+		}
+		d.release(r)
+		return false
+	}
+	switch {
+	case !ordered: // others need not wait for it
+		r.after(pause, func() { push() })
+	case push():
+		r.after(pause, func() { d.act.Resume(&d.act.typ.Options, r.pool.spawn) })
+	}
 }
 
 func (d *delivery) userRetry(cause error) bool {
@@ -371,7 +428,10 @@ func (a *Activation) addUnsettled(n int) {
 }
 
 // release forgets a request that stays pending in storage.
-func (r *Runner) release(a *Activation) { r.finished(a, false) }
+func (d *delivery) release(r *Runner) {
+	r.waiters.resolve(d.msg.ID, reply{err: stored(crustertype.ErrShuttingDown)})
+	r.finished(d.act, false)
+}
 
 // finished takes a request out of the entity's account and feeds in more when
 // storage holds more.

@@ -101,7 +101,9 @@ func (r *Runner) NudgeAdopt() {
 }
 
 // adoptLoop gives messages that came without a place in the order their place,
-// and admits them.
+// and admits them. Those of types that are not hosted get one too: left without,
+// they would fill the pages that adoption reads. They stay pending for who knows
+// them.
 func (r *Runner) adoptLoop(ctx context.Context) {
 	var poll <-chan time.Time
 	if r.cfg.PollInterval > 0 {
@@ -141,9 +143,8 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 		r.acceptMu.Lock()
 		for _, m := range page {
 			lease, ok := r.Lease(m.Shard)
-			t := r.types[m.Address.Type]
-			if !ok || t == nil || t.Methods[m.Method] == nil {
-				continue // stays pending for who knows it
+			if !ok {
+				continue // its owner finds it
 			}
 			r.counters[m.Shard]++
 			m.Seq = lease.Epoch<<seqBits | r.counters[m.Shard]
@@ -162,12 +163,18 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 			})
 		}
 		r.acceptMu.Unlock()
-		if len(msgs) > 0 {
-			if err := <-done; err != nil {
+		if len(msgs) == 0 {
+			return nil
+		}
+		select {
+		case err := <-done:
+			if err != nil {
 				return err
 			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		if len(page) < pageSize || len(msgs) == 0 { // a full page of unknown types waits for who knows them
+		if len(page) < pageSize {
 			return nil
 		}
 	}

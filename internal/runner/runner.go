@@ -65,7 +65,7 @@ type Runner struct {
 	// recovering: requests of earlier owners are still being admitted, so that
 	// new ones may have some before them in storage.
 	recovering atomic.Bool
-	adopt   chan struct{} // nudges the adoption of messages that others stored
+	adopt      chan struct{} // nudges the adoption of messages that others stored
 
 	life     context.Context // handlers' lifetime: ends when the drain begins
 	endLife  context.CancelCauseFunc
@@ -355,7 +355,7 @@ func (r *Runner) Shutdown(ctx context.Context, stopWorkflows func(context.Contex
 	if err := r.Commit.Drain(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("flush commits: %w", err))
 	}
-	r.waiters.close(crustertype.ErrShuttingDown)
+	r.waiters.close(stored(crustertype.ErrShuttingDown))
 	if err := r.cfg.Store.Unregister(ctx, r.inc); err != nil && ctx.Err() == nil {
 		errs = append(errs, fmt.Errorf("unregister: %w", err))
 	}
