@@ -137,7 +137,7 @@ func TestWorkflowRunsActivities(t *testing.T) {
 				return OrderResult{}, err
 			}
 			begin := wf.Now()
-			if err := cruster.Sleep(wf, 48*time.Hour); err != nil {
+			if err := cruster.Sleep(wf, 8*time.Hour); err != nil {
 				return OrderResult{}, err
 			}
 			tx, err := cruster.Do(wf, (*Order).Charge, req.Amount)
@@ -145,7 +145,7 @@ func TestWorkflowRunsActivities(t *testing.T) {
 		}
 		s := open(t, nil, o, nil)
 		res, err := s.orders.Execute(t.Context(), OrderRequest{OrderID: "o-1", Amount: 5})
-		if want := "res-book, charged 5 after 48h0m0s"; err != nil || res.Log != want {
+		if want := "res-book, charged 5 after 8h0m0s"; err != nil || res.Log != want {
 			t.Fatalf("Execute = %q, %v, want %q", res.Log, err, want)
 		}
 		again, err := s.orders.Execute(t.Context(), OrderRequest{OrderID: "o-1", Amount: 5})
