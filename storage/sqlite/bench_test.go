@@ -1,75 +1,56 @@
 package sqlite_test
 
 import (
-	"fmt"
 	"path/filepath"
 	"testing"
 
-	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/storage"
 	"github.com/cruster-go/cruster/storage/sqlite"
+	"github.com/cruster-go/cruster/storage/storagetest"
 )
 
 // stores runs a benchmark in memory, with commits that the operating system
-// has, and with commits on the disk.
-func stores(b *testing.B, bench func(b *testing.B, s *sqlite.Store)) {
+// has, and with commits on the disk. The benchmark closes the stores.
+func stores(b *testing.B, bench func(b *testing.B, open func(b *testing.B) storage.Store)) {
 	b.Helper()
-	b.Run("memory", func(b *testing.B) { bench(b, openMemory(b)) })
-	b.Run("normal", func(b *testing.B) {
-		bench(b, open(b, filepath.Join(b.TempDir(), "cruster.db"), &sqlite.Options{Synchronous: sqlite.Normal}))
-	})
-	b.Run("full", func(b *testing.B) { bench(b, open(b, filepath.Join(b.TempDir(), "cruster.db"), nil)) })
-}
-
-func BenchmarkAccept(b *testing.B) {
-	for _, n := range []int{1, 64} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			stores(b, func(b *testing.B, s *sqlite.Store) {
-				b.ReportAllocs()
-				units := make([]storage.Unit, n)
-				messages := 0
-				for b.Loop() {
-					for i := range units {
-						units[i].Accepts = []crustertype.Message{message()}
-					}
-					if _, err := s.Commit(b.Context(), units); err != nil {
-						b.Fatal(err)
-					}
-					messages += n
+	for _, kind := range []struct {
+		name string
+		open func(b *testing.B) (*sqlite.Store, error)
+	}{
+		{"memory", func(*testing.B) (*sqlite.Store, error) { return sqlite.OpenMemory() }},
+		{"normal", func(b *testing.B) (*sqlite.Store, error) {
+			return sqlite.Open(filepath.Join(b.TempDir(), "cruster.db"), &sqlite.Options{Synchronous: sqlite.Normal})
+		}},
+		{"full", func(b *testing.B) (*sqlite.Store, error) {
+			return sqlite.Open(filepath.Join(b.TempDir(), "cruster.db"), nil)
+		}},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			bench(b, func(b *testing.B) storage.Store {
+				s, err := kind.open(b)
+				if err != nil {
+					b.Fatal(err)
 				}
-				b.ReportMetric(float64(messages)/b.Elapsed().Seconds(), "messages/s")
+				return s
 			})
 		})
 	}
 }
 
-// BenchmarkCall accepts and finishes 64 messages in two commits.
-func BenchmarkCall(b *testing.B) {
-	stores(b, func(b *testing.B, s *sqlite.Store) {
-		b.ReportAllocs()
-		var accepts, finishes [64]storage.Unit
-		messages := 0
-		for b.Loop() {
-			for i := range accepts {
-				m := message()
-				m.Seq = int64(messages + 1)
-				accepts[i].Accepts = []crustertype.Message{m}
-				finishes[i].Finishes = []storage.Finish{{ID: m.ID, State: crustertype.MessageDone, At: m.CreatedAt}}
-				messages++
-			}
-			for _, units := range [][]storage.Unit{accepts[:], finishes[:]} {
-				if _, err := s.Commit(b.Context(), units); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-		b.ReportMetric(float64(messages)/b.Elapsed().Seconds(), "calls/s")
-	})
+func BenchmarkStore(b *testing.B) {
+	stores(b, storagetest.Bench)
 }
 
+// BenchmarkTx commits one statement of the user per transaction.
 func BenchmarkTx(b *testing.B) {
-	stores(b, func(b *testing.B, s *sqlite.Store) {
-		mustExec(b, s, `CREATE TABLE counters (id TEXT PRIMARY KEY, value INTEGER NOT NULL)`)
+	stores(b, func(b *testing.B, open func(b *testing.B) storage.Store) {
+		s := open(b)
+		b.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				b.Error(err)
+			}
+		})
+		mustExec(b, s.(*sqlite.Store), `CREATE TABLE counters (id TEXT PRIMARY KEY, value INTEGER NOT NULL)`)
 		b.ReportAllocs()
 		for b.Loop() {
 			tx, err := s.Begin(b.Context())
@@ -85,33 +66,5 @@ func BenchmarkTx(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-	})
-}
-
-func BenchmarkSteps(b *testing.B) {
-	stores(b, func(b *testing.B, s *sqlite.Store) {
-		e := crustertype.Execution{
-			ExecutionRef: crustertype.ExecutionRef{Type: "order", ID: "1"}, Shard: crustertype.Shard{Group: "default"}, Run: 1,
-			Status: crustertype.StatusRunning,
-		}
-		if _, err := s.Commit(b.Context(), []storage.Unit{{Starts: []crustertype.Execution{e}}}); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportAllocs()
-		units := make([]storage.Unit, 64)
-		pos := 0
-		for b.Loop() {
-			for i := range units {
-				units[i].Steps = []storage.StepWrite{{ExecutionRef: e.ExecutionRef, Step: crustertype.Step{
-					Run: 1, Pos: pos, Kind: crustertype.StepActivity, Name: "Charge", Codec: "json", Args: []byte(`{"n":1}`), Seq: int64(pos + 1),
-					Outcome: crustertype.Outcome{Codec: "json", Payload: []byte(`"ok"`)},
-				}}}
-				pos++
-			}
-			if _, err := s.Commit(b.Context(), units); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(pos)/b.Elapsed().Seconds(), "steps/s")
 	})
 }
