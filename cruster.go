@@ -42,7 +42,6 @@ type Service struct {
 	background sync.WaitGroup
 	endBack    context.CancelFunc
 	dutiesDone chan struct{} // closed when no singleton and no cron runs
-
 }
 
 type state int
@@ -144,10 +143,10 @@ func (s *Service) runDuties(ctx context.Context) {
 		running.Go(func() { loop(ctx) })
 	}
 	s.dutiesDone = make(chan struct{})
-	s.goBackground(func() {
+	go func() { // not in the background: a task that never stops must not keep stop waiting
 		running.Wait()
 		close(s.dutiesDone)
-	})
+	}()
 }
 
 // drainDuties waits for singletons that stop gracefully.
@@ -176,19 +175,18 @@ func (s *Service) goBackground(f func()) {
 // makes the service unusable.
 func (s *Service) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	switch s.state {
+	state := s.state
+	s.mu.Unlock()
+	switch state {
 	case stateNew:
-		s.mu.Unlock()
 		s.finish(nil)
 		return nil
 	case stateStarting:
-		s.mu.Unlock()
 		return invalid("shutdown: the service is starting: cancel the context of Start")
 	case stateServing:
-		s.mu.Unlock()
-		s.stop(ctx)
-	default:
-		s.mu.Unlock()
+		if s.stop(ctx) {
+			return s.stopErr
+		}
 	}
 	select {
 	case <-s.stopped:
@@ -198,11 +196,12 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	}
 }
 
-func (s *Service) stop(ctx context.Context) {
+// stop reports whether it has stopped the service; else somebody else does.
+func (s *Service) stop(ctx context.Context) bool {
 	s.mu.Lock()
 	if s.state != stateServing {
 		s.mu.Unlock()
-		return
+		return false
 	}
 	s.state = stateStopping
 	s.mu.Unlock()
@@ -216,6 +215,7 @@ func (s *Service) stop(ctx context.Context) {
 		err = errors.Join(err, s.cfg.Storage.Close())
 	}
 	s.finish(errors.Join(lost, err))
+	return true
 }
 
 func (s *Service) finish(err error) {

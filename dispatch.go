@@ -146,7 +146,7 @@ func (h *entityHandle) check(s Scope, id string, b *binding, opts []CallOption) 
 func (h *entityHandle) outcome(ctx context.Context, up *invoke.Context, id string, b *binding, in any, o callOptions, reqID crustertype.RequestID) (crustertype.Outcome, error) {
 	if b.m.Persisted || o.scheduled {
 		addr := crustertype.Address{Type: h.name, ID: id}
-		if !o.scheduled && up != nil && h.typ != nil && h.typ.Options.Concurrency == 1 && up.Awaits(addr) {
+		if up != nil && h.typ != nil && h.typ.Options.Concurrency == 1 && up.Awaits(addr) {
 			return crustertype.Outcome{}, reentrant(up, addr)
 		}
 		msg, err := h.message(up, id, b, in, o, reqID, true)
@@ -168,11 +168,7 @@ func (h *entityHandle) outcome(ctx context.Context, up *invoke.Context, id strin
 	}
 	var out crustertype.Outcome
 	err = h.queue(ctx, act, b, up, func(ictx context.Context) error {
-		in, err := b.m.Decode(h.svc.cfg.Codec, payload)
-		if err != nil {
-			return crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", b.m.Name, err)
-		}
-		v, err := b.m.Invoke(ictx, in)
+		v, err := h.invoke(ictx, b, payload)
 		if err != nil {
 			return err
 		}
@@ -212,14 +208,18 @@ func (h *entityHandle) notify(s Scope, id string, b *binding, in any, opts []Cal
 // accept returns when a request is accepted.
 func (h *entityHandle) accept(ctx context.Context, up *invoke.Context, id string, b *binding, in any, o callOptions, reqID crustertype.RequestID) error {
 	if !b.m.Persisted && !o.scheduled {
-		if up != nil && !o.immediately && up.Collect(invoke.Sends{After: []func(){func() {
-			if err := h.post(id, b, in); err != nil {
+		payload, err := h.svc.calls.Encode(in) // the sender may go on using in
+		if err != nil {
+			return err
+		}
+		if up != nil && !o.immediately && h.typ != nil && up.Collect(invoke.Sends{After: []func(){func() {
+			if err := h.post(id, b, payload); err != nil {
 				h.svc.cfg.Logger.Warn("notification is dropped", "type", h.name, "method", b.m.Name, "error", err)
 			}
 		}}}) {
 			return nil
 		}
-		return h.post(id, b, in)
+		return h.post(id, b, payload)
 	}
 	msg, err := h.message(up, id, b, in, o, reqID, false)
 	if err != nil {
@@ -246,7 +246,7 @@ func (h *entityHandle) accept(ctx context.Context, up *invoke.Context, id string
 }
 
 // post puts a best-effort notification into the entity's mailbox.
-func (h *entityHandle) post(id string, b *binding, in any) error {
+func (h *entityHandle) post(id string, b *binding, payload []byte) error {
 	if h.typ == nil {
 		return notRegistered("entity type", h.name)
 	}
@@ -254,20 +254,21 @@ func (h *entityHandle) post(id string, b *binding, in any) error {
 	if err != nil {
 		return err
 	}
-	payload, err := h.svc.calls.Encode(in) // the sender may go on using in
-	if err != nil {
-		return err
-	}
 	v := &volatile{ctx: h.svc.run.Lifetime(), h: h, act: act, b: b, run: func(ictx context.Context) error {
-		in, err := b.m.Decode(h.svc.cfg.Codec, payload)
-		if err != nil {
-			return crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", b.m.Name, err)
-		}
-		_, err = b.m.Invoke(ictx, in)
+		_, err := h.invoke(ictx, b, payload)
 		return err
 	}}
 	v.Job = v
 	return act.Push(&v.Entry, &h.typ.Options, h.svc.spawn)
+}
+
+// invoke runs a method with an encoded request.
+func (h *entityHandle) invoke(ictx context.Context, b *binding, payload []byte) (any, error) {
+	in, err := b.m.Decode(h.svc.cfg.Codec, payload)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", b.m.Name, err)
+	}
+	return b.m.Invoke(ictx, in)
 }
 
 // message makes the stored form of a request.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
-	"github.com/cruster-go/cruster/internal/userror"
 	"github.com/cruster-go/cruster/mailbox"
 	"github.com/cruster-go/cruster/scheduler"
 	"github.com/cruster-go/cruster/storage"
@@ -43,7 +42,10 @@ func setUp(t *testing.T, store storage.Store, types ...*EntityType) *Runner {
 		Store: store, Codec: codec.JSON(), Lookup: codecs.Lookup, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		ShardsPerGroup: 4, MaxPayload: 1 << 20, MaxDeliveries: 3, PollInterval: -1, LeaseTTL: 10 * time.Second,
 		Redelivery: scheduler.Policy{Kind: scheduler.Exponential, Initial: 100 * time.Millisecond, Max: time.Minute},
-		Encode:     userror.Encode, Decode: userror.Decode,
+		Encode: func(err error) *crustertype.Failure {
+			return &crustertype.Failure{Code: crustertype.CodeOf(err), Message: err.Error()}
+		},
+		Decode: func(f *crustertype.Failure) error { return crustertype.Errorf(f.Code, "%s", f.Message) },
 	})
 	for _, typ := range types {
 		r.Register(typ)

@@ -337,6 +337,11 @@ func (r *Runner) sweepLoop(ctx context.Context) {
 // handlers, flush commits, leave. When ctx ends first, what still runs is
 // abandoned: its commits are refused. It is called once.
 func (r *Runner) Shutdown(ctx context.Context, stopWorkflows func(context.Context) error) error {
+	if r.LostErr() != nil { // nobody waits for what cannot commit any more
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.cfg.LeaseTTL)
+		defer cancel()
+	}
 	r.stop()
 	r.loops.Wait()
 	r.endLife(crustertype.ErrShuttingDown)
