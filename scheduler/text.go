@@ -115,4 +115,6 @@ func (y *years) values() []int {
 	return vs
 }
 
-func (y *years) full() bool { return len(y.values()) == MaxYear-MinYear+1 }
+func (y *years) full() bool {
+	return *y == years{1<<64 - 1, 1<<64 - 1, 1<<64 - 1, 1<<(MaxYear-MinYear+1-3*64) - 1}
+}
