@@ -65,7 +65,7 @@ func (w *Sleeper) Execute(wf *cruster.WorkflowContext, req SleepRequest) (int64,
 func (w *Sleeper) Add(_ context.Context, a Add) (int64, error) { return a.N + 1, nil }
 
 // BenchmarkAsleepWorkflows is what 100,000 workflows that sleep for a day cost a
-// runner on an SQLite file. One operation is all of them; the first is the last.
+// runner on an SQLite file. One operation is all of them.
 func BenchmarkAsleepWorkflows(b *testing.B) {
 	const starters, watched = 256, 11 * time.Second
 	n := population(100_000)
