@@ -410,7 +410,14 @@ func (r row) Scan(dest ...any) error {
 // valueless keeps deadline and cancellation of a context and hides its values.
 type valueless struct{ context.Context }
 
-func (valueless) Value(any) any { return nil }
+// Value answers package context's own key alone, a pointer to an int: by it a
+// derived context finds the cause of its parent's end.
+func (v valueless) Value(k any) any {
+	if _, own := k.(*int); own {
+		return v.Context.Value(k)
+	}
+	return nil
+}
 
 // AfterFunc lets package context attach a child without a goroutine.
 func (v valueless) AfterFunc(f func()) func() bool { return context.AfterFunc(v.Context, f) }
