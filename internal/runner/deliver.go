@@ -251,7 +251,7 @@ func (d *delivery) rollback(r *Runner, ictx *invoke.Context) {
 
 // succeed commits a result.
 func (d *delivery) succeed(r *Runner, ictx *invoke.Context, lease crustertype.Lease, out any, attempt int) {
-	payload, err := r.cfg.Codec.Marshal(out)
+	payload, err := r.encode(out)
 	switch {
 	case err != nil:
 		err = crustertype.Errorf(crustertype.CodeEncoding, "encode the reply of %s: %w", d.msg.Method, err)
@@ -266,6 +266,17 @@ func (d *delivery) succeed(r *Runner, ictx *invoke.Context, lease crustertype.Le
 	sends := ictx.Sends()
 	unit := storage.Unit{Accepts: sends.Accepts, Starts: sends.Starts}
 	d.settle(r, ictx, lease, unit, crustertype.Outcome{Codec: r.cfg.Codec.Name(), Payload: payload}, attempt)
+}
+
+// encode turns a panic of a value's own methods into an error: the handler has
+// ended, so that nobody else catches it.
+func (r *Runner) encode(v any) (payload []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = invoke.PanicError(p)
+		}
+	}()
+	return r.cfg.Codec.Marshal(v)
 }
 
 // settle writes an outcome, in the handler's transaction if it has one.
