@@ -157,8 +157,11 @@ func (c *Context) Done() <-chan struct{} {
 		stop := context.AfterFunc(c.lifetime, func() { cancel(context.Cause(c.lifetime)) })
 		m.inner = inner
 		m.stop = func() { stop(); cancel(context.Canceled) }
-		if ended {
+		switch {
+		case ended:
 			m.stop()
+		case c.lifetime.Err() != nil: // AfterFunc cancels later, and Err must not go back
+			cancel(context.Cause(c.lifetime))
 		}
 	}
 	return m.inner.Done()
