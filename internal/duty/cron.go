@@ -115,6 +115,7 @@ func (c *Cron) step(ctx context.Context) (time.Duration, error) {
 		c.row = row
 	}
 	if c.row.Paused {
+		c.row = crustertype.Schedule{} // read it again then
 		return time.Minute, nil
 	}
 	now := time.Now()

@@ -123,6 +123,7 @@ func (g *Singleton) record(ctx context.Context, failure error, since time.Time) 
 		row.LastError = failure.Error()
 	}
 	if _, err := g.h.Run.Commit.Do(ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Schedules: []crustertype.Schedule{row}}); err != nil {
+		g.row = crustertype.Schedule{} // somebody else may have written it: read it again
 		if ctx.Err() == nil {
 			g.h.Logger.Warn("singleton state is not recorded", "singleton", g.name, "error", err)
 		}
