@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -179,4 +180,36 @@ func TestUnknownMethodInABacklog(t *testing.T) {
 		}
 		halt(t, r)
 	})
+}
+
+// An idle entity costs at most 300 bytes, its ID included.
+func TestMemoryOfAnIdleEntity(t *testing.T) {
+	const n = 50_000
+	r := setUp(t, memory.New(), echo("e", one(4), nil))
+	typ := r.Type("e")
+	typ.open(nil)
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for i := range n {
+		a, err := typ.Activate(fmt.Sprintf("entity-%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := a.Enter(&typ.Options); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		a.Leave(r.pool.spawn)
+	}
+	if each := (heap() - before) / n; each > 300 {
+		t.Errorf("an idle entity costs %d bytes, want at most 300", each)
+	} else {
+		t.Logf("an idle entity costs %d bytes", each)
+	}
+	runtime.KeepAlive(typ)
 }
