@@ -119,7 +119,7 @@ func (s *Store) purge(ctx context.Context, tx pgx.Tx, p storage.Purge) (int, err
 			}
 			var removed int
 			s.statements.Add(1)
-			if err := tx.QueryRow(ctx, step.sql, types, stamp(step.before), int64(limit-n)).Scan(&removed); err != nil {
+			if err := tx.QueryRow(ctx, step.sql, s.planned([]any{types, stamp(step.before), int64(limit - n)})...).Scan(&removed); err != nil {
 				return 0, err
 			}
 			n += removed

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/storage"
 )
@@ -49,7 +51,7 @@ func acceptArgs(rows []row[crustertype.Message], shard numbers) ([]any, error) {
 		return nil, err
 	}
 	return []any{
-		column(rows, func(m *message) string { return m.ID.String() }),
+		column(rows, func(m *message) pgtype.UUID { return uuid(m.ID) }),
 		shards,
 		column(rows, func(m *message) int64 { return m.Seq }),
 		column(rows, func(m *message) int16 { return int16(m.State) }),
@@ -218,7 +220,7 @@ func finishArgs(rows []row[storage.Finish]) ([]any, error) {
 		return nil, err
 	}
 	return []any{
-		column(rows, func(f *finish) string { return f.ID.String() }),
+		column(rows, func(f *finish) pgtype.UUID { return uuid(f.ID) }),
 		column(rows, func(f *finish) int16 { return int16(f.State) }),
 		attempts,
 		column(rows, func(f *finish) []byte { return nullOutcome(&f.Outcome) }),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -119,6 +120,9 @@ func (s *Store) queue(ctx context.Context, b *pgx.Batch, w *writes, plain bool) 
 		s.statements.Add(1)
 		return b.Queue(sql, a...)
 	}
+	if w.looksUp() {
+		b.Queue(s.q.ByIndex)
+	}
 	accept, start := s.q.Accept, s.q.Start
 	if plain {
 		accept, start = s.q.AcceptPlain, s.q.StartPlain
@@ -131,13 +135,13 @@ func (s *Store) queue(ctx context.Context, b *pgx.Batch, w *writes, plain bool) 
 	}
 	add(len(w.adopts), s.q.Adopt, func() ([]any, error) {
 		return []any{
-			column(w.adopts, func(a *storage.Adopt) string { return a.ID.String() }),
+			column(w.adopts, func(a *storage.Adopt) pgtype.UUID { return uuid(a.ID) }),
 			column(w.adopts, func(a *storage.Adopt) int64 { return a.Seq }),
 		}, nil
 	})
 	add(len(w.attempts), s.q.Attempt, func() ([]any, error) {
 		n, err := checked(w.attempts, func(a *storage.Attempt) (int32, error) { return narrow("attempts", a.N) })
-		return []any{column(w.attempts, func(a *storage.Attempt) string { return a.ID.String() }), n}, err
+		return []any{column(w.attempts, func(a *storage.Attempt) pgtype.UUID { return uuid(a.ID) }), n}, err
 	})
 	add(len(w.finishes), s.q.Finish, func() ([]any, error) { return finishArgs(w.finishes) })
 	add(len(w.steps), s.q.Step, func() ([]any, error) { return stepArgs(w.steps) })
@@ -174,12 +178,11 @@ func committed(tag pgconn.CommandTag) error {
 var errRolledBack = errors.New("transaction was rolled back")
 
 func (in *inserted) readMessages(rows pgx.Rows) error {
-	var id string
+	var id pgtype.UUID
 	in.messages = make(map[crustertype.RequestID]bool)
 	_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
-		parsed, err := crustertype.ParseRequestID(id)
-		in.messages[parsed] = true
-		return err
+		in.messages[id.Bytes] = true
+		return nil
 	})
 	return err
 }
@@ -222,10 +225,10 @@ func (s *Store) existingMessages(ctx context.Context, db querier, w *writes, uni
 	}
 	stored := make(map[crustertype.RequestID]crustertype.Message)
 	if !in.plain && len(in.messages) < len(w.accepts) {
-		var missing []string
+		var missing []pgtype.UUID
 		for _, r := range w.accepts {
 			if !in.messages[r.v.ID] {
-				missing = append(missing, r.v.ID.String())
+				missing = append(missing, uuid(r.v.ID))
 			}
 		}
 		found, err := query(ctx, s, db, s.scanMessage, s.q.ExistingMessages, missing)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/cruster-go/cruster/crustertype"
 )
 
@@ -66,6 +68,9 @@ func readable(s string) string {
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
+
+// uuid is an ID in the type of which pgx encodes arrays in all of its modes.
+func uuid(id [16]byte) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
 // narrow reports a number that its integer column cannot hold.
 func narrow(what string, n int) (int32, error) {

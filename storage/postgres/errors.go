@@ -180,7 +180,7 @@ func (s *Store) stale(ctx context.Context, fences []fence) ([]int32, error) {
 		}
 		for i, n := range f.shards {
 			current := slices.ContainsFunc(rows, func(o owned) bool {
-				return o.shard == n && o.lease.Owner == f.owner && crustertype.RequestID(o.lease.Token).String() == f.tokens[i]
+				return o.shard == n && o.lease.Owner == f.owner && uuid(o.lease.Token) == f.tokens[i]
 			})
 			if !current {
 				lost = append(lost, n)

@@ -70,6 +70,8 @@ type Store struct {
 	q    *queries
 	user *pgxpool.Pool // of user transactions
 	own  bool          // user is ours to close
+	// caches says that statements are prepared, and their plans kept.
+	caches bool
 
 	engine  *pgxpool.Pool // commits and reads
 	control *pgxpool.Pool // leases and take-over
@@ -114,6 +116,7 @@ func New(pool *pgxpool.Pool, o *Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opt: opt, q: q, user: pool, taker: make(chan struct{}, takers)}
+	s.caches = pool.Config().ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
 	s.life, s.stop = context.WithCancel(context.Background()) //nolint:forbidigo // the store's own life
 	if s.engine, err = s.reserve(pool.Config(), int32(opt.EngineConns)); err != nil {
 		s.stop()

@@ -17,18 +17,18 @@ var queryFiles embed.FS
 // queries are the texts of query/*.sql for one schema. A field is filled from
 // the section of its name, which begins with a small letter.
 type queries struct {
-	AcceptPlain, Accept, StartPlain, Start, Adopt, Attempt, Finish       string
-	Step, CancelSeen, Update, Cancel, Schedule, Fence                    string
-	ExistingMessages, ExistingExecutions                                 string
-	Message, Execution, Steps, PendingFew, PendingMany, Runnable, Timers string
-	ScheduleOne, ScheduleAll, Groups, GroupAdd                           string
-	ListMessages, ListExecutions, CountMessages, CountExecutions         string
-	RetryMessage, DiscardMessage, RetryExecution, ExecutionStatus        string
-	PurgeRunners, MessageTypes, ExecutionTypes                           string
-	PurgeMessages, PurgeMessageKeys, PurgeExecutions, PurgeExecutionKeys string
-	Register, Renew, Unregister, Runners, Owners, ShardsAdd, LockOwner   string
-	TakeOver, HandOver, EndHolders, EndSessions, LockSpace               string
-	OutboxXid, OutboxStatus                                              string
+	ByIndex, AcceptPlain, Accept, StartPlain, Start, Adopt, Attempt, Finish string
+	Step, CancelSeen, Update, Cancel, Schedule, Fence                       string
+	ExistingMessages, ExistingExecutions                                    string
+	Message, Execution, Steps, PendingFew, PendingMany, Runnable, Timers    string
+	ScheduleOne, ScheduleAll, Groups, GroupAdd                              string
+	ListMessages, ListExecutions, CountMessages, CountExecutions            string
+	RetryMessage, DiscardMessage, RetryExecution, ExecutionStatus           string
+	PurgeRunners, MessageTypes, ExecutionTypes                              string
+	PurgeMessages, PurgeMessageKeys, PurgeExecutions, PurgeExecutionKeys    string
+	Register, Renew, Unregister, Runners, Owners, ShardsAdd, LockOwner      string
+	TakeOver, HandOver, EndHolders, EndSessions, LockSpace                  string
+	OutboxXid, OutboxStatus                                                 string
 }
 
 var schemaPattern = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)

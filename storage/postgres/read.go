@@ -31,7 +31,7 @@ func query[T any](ctx context.Context, s *Store, db querier, scan func(pgx.Rows,
 
 func queryOnce[T any](ctx context.Context, s *Store, db querier, scan func(pgx.Rows, *T) error, sql string, args ...any) ([]T, error) {
 	s.statements.Add(1)
-	rows, err := db.Query(ctx, sql, args...)
+	rows, err := db.Query(ctx, sql, s.planned(args)...)
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +45,15 @@ func queryOnce[T any](ctx context.Context, s *Store, db querier, scan func(pgx.R
 		out = append(out, v)
 	}
 	return out, rows.Err()
+}
+
+// planned makes a read be planned at each execution. A plan that was cached
+// while the tables were empty scans them when they have grown.
+func (s *Store) planned(args []any) []any {
+	if !s.caches {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
 }
 
 // read is a call that reads rows on an engine connection.

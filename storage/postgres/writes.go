@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/storage"
@@ -53,7 +54,7 @@ type repeat struct {
 type fence struct {
 	owner  crustertype.Incarnation
 	shards []int32
-	tokens []string
+	tokens []pgtype.UUID
 }
 
 func compareRef(a, b crustertype.ExecutionRef) int {
@@ -201,6 +202,11 @@ func (w *writes) statements() int {
 	return n
 }
 
+// looksUp reports whether a statement finds rows by their keys.
+func (w *writes) looksUp() bool {
+	return len(w.adopts)+len(w.attempts)+len(w.finishes)+len(w.steps)+len(w.updates)+len(w.cancels) > 0
+}
+
 // fresh reports that all inserts are of IDs made up for them, so that only a
 // commit that is sent again can meet one that is there.
 func (w *writes) fresh() bool {
@@ -266,7 +272,7 @@ func (w *writes) scheduleRefused(pg *pgconn.PgError) error {
 }
 
 // noToken is never a current token.
-const noToken = "00000000-0000-0000-0000-000000000000"
+var noToken = uuid([16]byte{})
 
 // fencesOf groups leases by owner, sorted by shard and without duplicates. A
 // lease that cannot be current gets a token that is not, so that the database
@@ -274,7 +280,7 @@ const noToken = "00000000-0000-0000-0000-000000000000"
 func (s *Store) fencesOf(units []storage.Unit, numbers func(crustertype.Shard) (int32, error)) ([]fence, error) {
 	type lease struct {
 		shard int32
-		token string
+		token pgtype.UUID
 		owner crustertype.Incarnation
 	}
 	var all []lease
@@ -284,7 +290,7 @@ func (s *Store) fencesOf(units []storage.Unit, numbers func(crustertype.Shard) (
 			if err != nil {
 				return nil, &storage.UnitError{Index: i, Err: err}
 			}
-			token := crustertype.RequestID(l.Token).String()
+			token := uuid(l.Token)
 			if l.Owner == 0 || int64(binary.BigEndian.Uint64(l.Token[:8])) != l.Epoch {
 				token = noToken
 			}
