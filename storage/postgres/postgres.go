@@ -21,7 +21,7 @@ type Options struct {
 	// Schema holds all of cruster's tables. Default "cruster".
 	Schema string
 	// EngineConns bounds the connections for commits and reads of the engine;
-	// default 4, at least 2. Three more are used for leases and take-over. None
+	// default 4, at least 2. Four more are used for leases and take-over. None
 	// of them comes from the user's pool.
 	EngineConns int
 	// AutoMigrate applies missing migrations at the first use. Default: the
@@ -160,6 +160,7 @@ func Open(ctx context.Context, dsn string, o *Options) (*Store, error) {
 // own business.
 func (s *Store) reserve(cfg *pgxpool.Config, n int32) (*pgxpool.Pool, error) {
 	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns = n, 0, 0
+	//lint:ignore SA1019 a deprecated hook has to be cleared like the others
 	cfg.BeforeAcquire, cfg.AfterRelease, cfg.PrepareConn, cfg.BeforeClose = nil, nil, nil, nil //nolint:staticcheck // BeforeAcquire: to clear it
 	before := cfg.BeforeConnect
 	cfg.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
