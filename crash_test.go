@@ -85,8 +85,7 @@ type Everything struct {
 	_ cruster.Workflow `cruster:"everything"`
 	_ cruster.Activity `cruster:"Flaky,retries=3,initial=1s"`
 
-	till  *cruster.Client[*Till]
-	tries map[string]int // in memory: attempts of Flaky in this process
+	till *cruster.Client[*Till]
 }
 
 func (w *Everything) Execute(wf *cruster.WorkflowContext, t Text) (Text, error) {

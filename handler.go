@@ -32,7 +32,7 @@ type noSQL struct{ err error }
 
 func (n noSQL) Exec(context.Context, string, ...any) (int64, error)         { return 0, n.err }
 func (n noSQL) Query(context.Context, string, ...any) (storage.Rows, error) { return nil, n.err }
-func (n noSQL) QueryRow(context.Context, string, ...any) storage.Row        { return errRow{n.err} }
+func (n noSQL) QueryRow(context.Context, string, ...any) storage.Row        { return errRow(n) }
 
 type errRow struct{ err error }
 

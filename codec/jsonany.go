@@ -8,8 +8,6 @@ import (
 	"sync"
 )
 
-var numberType = reflect.TypeFor[json.Number]()
-
 var anyHolders sync.Map // reflect.Type -> bool
 
 // holdsAny reports whether a value of type t can hold an any that encoding/json would fill.
