@@ -69,7 +69,7 @@ func (p Policy) Delay(attempt int, rnd func() float64) time.Duration {
 			longest = DefaultMax
 		}
 		longest = max(longest, d)
-		if doublings := max(attempt, 1) - 1; doublings < 63 && d <= longest>>doublings {
+		if doublings := max(attempt, 1) - 1; d <= longest>>doublings { // shifting by more than 62 gives 0
 			d <<= doublings
 		} else {
 			d = longest

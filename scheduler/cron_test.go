@@ -223,6 +223,9 @@ func TestDecideNewSchedule(t *testing.T) {
 	if again := cron.Decide(d.State, clock(t, "10:30")); again.Changed {
 		t.Error("a new schedule is noticed twice")
 	}
+	if back := cron.Decide(fired.State, clock(t, "02:30")); !back.State.Last.Equal(clock(t, "03:00")) || back.Ahead != 30*time.Minute {
+		t.Errorf("new schedule while the clock is set back: Last = %v, want it to stay", back.State.Last)
+	}
 	zoned := cron
 	zoned.Schedule = cron.Schedule.In(zone(t, "Asia/Kolkata"))
 	if d := zoned.Decide(d.State, clock(t, "11:45")); len(d.Due) != 0 || !d.Changed {

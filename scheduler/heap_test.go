@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/cruster-go/cruster/scheduler"
 )
@@ -189,6 +190,22 @@ func TestHeapGivesMemoryBack(t *testing.T) { // alone: it measures the process
 		t.Errorf("a hundred timers of former %d take %d kB, want at most 512", n, left>>10)
 	}
 	t.Logf("a timer takes %d bytes", full/n)
+	runtime.KeepAlive(&h)
+}
+
+func TestHeapLetsGoOfKeys(t *testing.T) {
+	t.Parallel()
+	var h scheduler.Heap[*[1024]byte]
+	key := new([1024]byte)
+	h.Add(key, epoch)
+	h.Add(nil, epoch)
+	gone := weak.Make(key)
+	h.Remove(key)
+	key = nil
+	runtime.GC()
+	if gone.Value() != nil {
+		t.Error("the heap holds on to a key that was removed")
+	}
 	runtime.KeepAlive(&h)
 }
 

@@ -12,8 +12,8 @@ import (
 type Runner struct {
 	// ID tells the runner from others. A runner that keeps its ID over a restart,
 	// such as its address, gets the same shards again. Of several runners with
-	// one ID, at most one gets shards: the one with the highest weight, and of
-	// equal ones the first in the slice.
+	// one ID, only one gets shards: the one with the highest weight, and of equal
+	// ones the first in the slice.
 	ID string
 	// Weight is its share of the shards relative to the other runners: 2 gets
 	// twice as many as 1. 0 and below drains: it gets none.
@@ -63,7 +63,8 @@ func Assign(runners []Runner, group string, shards int) []RunnerIndex {
 		best, least := Unassigned, math.Inf(1)
 		for _, class := range classes {
 			// Among equal weights the greatest number wins, so one logarithm
-			// serves a whole class. Ties go to the lowest ID, by the order.
+			// serves a whole class. The first of equal ones wins: the highest
+			// weight, then the lowest ID, then the first in the slice.
 			top := class.members[0]
 			greatest := mix(shard ^ top.hash)
 			for _, m := range class.members[1:] {
@@ -122,12 +123,7 @@ func classify(runners []Runner, group string) []class {
 		return 0
 	})
 	var classes []class
-	seen := make(map[string]bool, len(list))
 	for _, c := range list {
-		if seen[c.id] {
-			continue
-		}
-		seen[c.id] = true
 		if n := len(classes); n == 0 || classes[n-1].weight != c.weight {
 			classes = append(classes, class{weight: c.weight})
 		}
@@ -156,7 +152,7 @@ func negLog(h uint64) float64 {
 	// so that f is exact and never 1.
 	h |= 1
 	n := bits.LeadingZeros64(h)
-	f := (float64(h<<n>>12) + 0.5) / (1 << 52)
+	f := float64((float64(h<<n>>12) + 0.5) / (1 << 52))
 	// ln f = 2 artanh(z) for z = (f-1)/(f+1), which is from -⅓ to 0.
 	z := (f - 1) / (f + 1)
 	zz := float64(z * z)

@@ -48,8 +48,8 @@ type LeaseOptions struct {
 //   - A lock is given up only when nothing runs under it.
 //   - A runner works only while now is before the time the last good keepalive
 //     was sent, plus TTL, minus margin. The first Step at that time or later
-//     stops everything and asks to rejoin; assignments are forgotten, since they
-//     were meant for the incarnation that ended.
+//     stops everything and asks to rejoin. Shards that were assigned to the
+//     incarnation that ended are assigned to nobody here.
 //   - Late and doubled events change nothing: they bear an incarnation or an
 //     epoch that has passed.
 //
@@ -210,7 +210,7 @@ func (o *Ownership) detach(rejoin bool) {
 	o.self = 0
 	for _, id := range o.sorted() {
 		s := o.shards[id]
-		s.owner, s.next = 0, crustertype.Lease{}
+		s.next = crustertype.Lease{}
 		o.lose(s)
 	}
 	if rejoin {
