@@ -288,7 +288,11 @@ func TestDecideProperties(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(9, 10))
 	exprs := []string{"*/5 * * * *", "0 */2 * * *", "@every 7m", "*/13 1-5 * * *", "30 2 * * *", "0 0 * * MON"}
-	for round := range 150 {
+	rounds := 150
+	if testing.Short() || raceEnabled {
+		rounds = 30
+	}
+	for round := range rounds {
 		cron := scheduler.Cron{
 			Name:     fmt.Sprint("job-", round),
 			Schedule: scheduler.MustParse(exprs[rnd.IntN(len(exprs))]).In(zone(t, []string{"UTC", "Europe/Berlin", "Australia/Lord_Howe"}[rnd.IntN(3)])),

@@ -196,12 +196,13 @@ func TestHeapGivesMemoryBack(t *testing.T) { // alone: it measures the process
 func TestHeapLetsGoOfKeys(t *testing.T) {
 	t.Parallel()
 	var h scheduler.Heap[*[1024]byte]
-	key := new([1024]byte)
-	h.Add(key, epoch)
 	h.Add(nil, epoch)
-	gone := weak.Make(key)
-	h.Remove(key)
-	key = nil
+	gone := func() weak.Pointer[[1024]byte] {
+		key := new([1024]byte)
+		h.Add(key, epoch)
+		h.Remove(key)
+		return weak.Make(key)
+	}()
 	runtime.GC()
 	if gone.Value() != nil {
 		t.Error("the heap holds on to a key that was removed")

@@ -202,7 +202,7 @@ func TestAgainstOracle(t *testing.T) {
 	t.Parallel()
 	const seconds = 5400
 	windows, exprs := 20, 1250 // for each of four zones: 100,000 cases
-	if testing.Short() {
+	if testing.Short() || raceEnabled { // nothing here is shared
 		windows = 4
 	}
 	seed := uint64(20260101)
@@ -270,7 +270,7 @@ func TestAgainstOracleOfDays(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewPCG(7, 8))
 	n := 3000
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		n = 300
 	}
 	for range n {

@@ -229,7 +229,7 @@ func (w *world) advance(quiet bool) {
 
 func TestOwnershipOfManyRunners(t *testing.T) {
 	t.Parallel()
-	rounds := 60
+	rounds := 40
 	if testing.Short() {
 		rounds = 10
 	}
