@@ -201,7 +201,7 @@ func (e *randomExpr) fires(m *moment) bool {
 func TestAgainstOracle(t *testing.T) {
 	t.Parallel()
 	const seconds = 5400
-	windows, exprs := 20, 1250 // for each of four zones: 100,000 cases
+	windows, exprs := 20, 1250          // for each of four zones: 100,000 cases
 	if testing.Short() || raceEnabled { // nothing here is shared
 		windows = 4
 	}
