@@ -64,9 +64,10 @@ func TestCronAfterAnOutage(t *testing.T) {
 		set  func(*cruster.Cron)
 		want int
 	}{
-		"newest missed tick": {func(*cruster.Cron) {}, 1},
-		"every missed tick":  {func(c *cruster.Cron) { c.NextFromPrevious = true }, 12},
-		"not too old":        {func(c *cruster.Cron) { c.NextFromPrevious, c.SkipIfOlderThan = true, 31*time.Minute }, 4},
+		"newest missed tick":         {func(*cruster.Cron) {}, 1},
+		"every missed tick":          {func(c *cruster.Cron) { c.NextFromPrevious = true }, 12},
+		"more than fit one decision": {func(c *cruster.Cron) { c.NextFromPrevious, c.Schedule = true, "* * * * *" }, 121},
+		"not too old":                {func(c *cruster.Cron) { c.NextFromPrevious, c.SkipIfOlderThan = true, 31*time.Minute }, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -53,7 +53,13 @@ func TestKeyedIDsDoNotCollideByConcatenation(t *testing.T) {
 	ab := crustertype.KeyedRequestID(crustertype.Address{Type: "ab", ID: "c"}, "m", "k")
 	a := crustertype.KeyedRequestID(crustertype.Address{Type: "a", ID: "bc"}, "m", "k")
 	if ab == a {
-		t.Error(`("ab","c") and ("a","bc") give one ID: the parts must be length-prefixed`)
+		t.Error(`("ab","c") and ("a","bc") give one ID: the parts must be kept apart`)
+	}
+	const zeros = "\x00\x00\x00\x00\x00\x00\x00\x00" // what would separate the parts if their lengths did not
+	left := crustertype.KeyedRequestID(crustertype.Address{Type: "t", ID: "x" + zeros + "y"}, "z", "k")
+	right := crustertype.KeyedRequestID(crustertype.Address{Type: "t", ID: "x"}, "y"+zeros+"z", "k")
+	if left == right {
+		t.Error("parts that contain a separator give one ID: they must be length-prefixed")
 	}
 }
 
