@@ -1,11 +1,10 @@
 // Command orders runs an order workflow whose activities write to the same
-// database as its journal. Kill it anywhere, start it again with the same file,
-// and it finishes with each effect exactly once.
+// database as its journal. Kill it anywhere, start it again with the same
+// database, and it finishes with each effect exactly once.
 package main
 
 import (
 	"context"
-	"database/sql"
 	"flag"
 	"fmt"
 	"io"
@@ -14,48 +13,47 @@ import (
 	"time"
 
 	"github.com/cruster-go/cruster"
-	"github.com/cruster-go/cruster/storage/sqlite"
 )
 
-const schema = `
-CREATE TABLE IF NOT EXISTS reservations  (id TEXT, order_id TEXT NOT NULL, item TEXT NOT NULL, count INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS payments      (id TEXT, order_id TEXT NOT NULL, amount INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS parcels       (number INTEGER PRIMARY KEY, order_id TEXT NOT NULL, item TEXT NOT NULL, count INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS confirmations (order_id TEXT NOT NULL, payment TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS audit         (entity TEXT NOT NULL, text TEXT NOT NULL);`
+// options are the flags.
+type options struct {
+	storage, file, pg string
+	order             string
+	orders            int
+	crashAfter        int
+	lease             time.Duration
+}
 
 func main() {
-	file := flag.String("db", "orders.db", "SQLite file")
-	order := flag.String("order", "order-42", "order ID: the same one is the same execution")
-	crash := flag.Int("crash-after", 0, "kill the process at the N-th point")
+	var o options
+	flag.StringVar(&o.storage, "storage", "sqlite", "sqlite or postgres")
+	flag.StringVar(&o.file, "db", "orders.db", "SQLite file")
+	flag.StringVar(&o.pg, "pg", "", "PostgreSQL database, such as postgres://user:password@host/database (default: $"+envPostgres+")")
+	flag.StringVar(&o.order, "order", "order-42", "order ID: the same one is the same execution")
+	flag.IntVar(&o.orders, "orders", 0, "take the orders order-1 to order-N instead of a single one")
+	flag.IntVar(&o.crashAfter, "crash-after", 0, "kill the process at the N-th point")
+	flag.DurationVar(&o.lease, "lease", 2*time.Second, "how long PostgreSQL believes that a silent process lives: a new one waits that long for a killed one")
 	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	if err := run(ctx, os.Stdout, *file, *order, *crash); err != nil {
+	if err := run(ctx, os.Stdout, o); err != nil {
 		log.Fatal(err)
 	}
 }
 
 // docs:begin run
 
-func run(ctx context.Context, out io.Writer, file, order string, crashAfter int) (err error) {
-	store, err := sqlite.Open(file, nil)
+func run(ctx context.Context, out io.Writer, o options) error {
+	db, err := openDatabase(ctx, o) // SQLite or PostgreSQL: nothing below knows which
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	err = sqlite.InTx(ctx, store, func(ctx context.Context, tx *sqlite.Transaction) error {
-		_, err := tx.ExecContext(ctx, schema)
-		return err
-	})
+	defer db.close()
+	svc, err := cruster.New(cruster.Config{Storage: db.store, LeaseTTL: o.lease})
 	if err != nil {
 		return err
 	}
-	svc, err := cruster.New(cruster.Config{Storage: store})
-	if err != nil {
-		return err
-	}
-	stage := &Stage{out: out, crashAfter: crashAfter}
+	stage := &Stage{out: out, crashAfter: o.crashAfter, quiet: o.orders > 0}
 	warehouse, err := cruster.Register(svc, &Warehouse{stage: stage})
 	if err != nil {
 		return err
@@ -68,21 +66,24 @@ func run(ctx context.Context, out io.Writer, file, order string, crashAfter int)
 		return err
 	}
 	defer func() { _ = svc.Shutdown(ctx) }()
-	res, err := orders.Execute(ctx, OrderRequest{OrderID: order, Item: "lamp", Count: 3, Amount: 9900})
+	if o.orders > 0 {
+		return many(ctx, out, db, orders, o.orders)
+	}
+	res, err := orders.Execute(ctx, OrderRequest{OrderID: o.order, Item: "lamp", Count: 3, Amount: 9900})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%s: reservation %s, payment %s, parcel %d\n", res.OrderID, res.Reservation, res.Payment, res.Parcel)
-	return report(ctx, out, store.DB(), order)
+	return report(ctx, out, db, o.order)
 }
 
 // docs:end run
 
 // report counts the effects of one order: each is there once.
-func report(ctx context.Context, out io.Writer, db *sql.DB, order string) error {
-	for _, table := range []string{"reservations", "payments", "parcels", "confirmations"} {
-		var n int
-		if err := db.QueryRowContext(ctx, `SELECT count(*) FROM `+table+` WHERE order_id = $1`, order).Scan(&n); err != nil {
+func report(ctx context.Context, out io.Writer, db *database, order string) error {
+	for _, table := range tables {
+		n, err := db.effects(ctx, table, order)
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "%d in %s\n", n, table)

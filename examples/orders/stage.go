@@ -12,7 +12,8 @@ import (
 // one can watch what the next one does.
 type Stage struct {
 	out        io.Writer
-	crashAfter int // points to pass; 0: none
+	crashAfter int  // points to pass; 0: none
+	quiet      bool // does not tell: too much happens
 
 	mu     sync.Mutex
 	points int
@@ -47,7 +48,9 @@ func (s *Stage) reached(step string) {
 	} else if step == "sleep" {
 		how = "slept"
 	}
-	fmt.Fprintf(s.out, "  %-8s %s\n", step, how)
+	if !s.quiet {
+		fmt.Fprintf(s.out, "  %-8s %s\n", step, how)
+	}
 	s.point("after " + step)
 }
 

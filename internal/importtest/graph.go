@@ -108,7 +108,7 @@ var graph = map[string]rule{
 		},
 	},
 	"cmd/*":      {program: true},
-	"examples/*": {program: true},
+	"examples/*": {program: true, tests: []string{"internal/testdb"}},
 
 	// Servers for tests.
 	"internal/testdb": {outside: []string{pgx}},
