@@ -7,6 +7,7 @@ import (
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/duty"
+	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/scheduler"
 )
 
@@ -99,6 +100,6 @@ func RegisterCron(s *Service, c Cron) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.run.Register(job.Type())
-	s.duties = append(s.duties, job.Loop)
+	s.run.AddDuty(runner.Duty{Shard: job.Shard(), Run: job.Loop})
 	return nil
 }

@@ -35,13 +35,11 @@ type Service struct {
 	names      map[string]string // registered names, and as what
 	entities   map[string]*entityHandle
 	clients    []*entityHandle
-	duties     []func(context.Context) // loops of singletons and crons
 	stopped    chan struct{}
 	stopErr    error
 	retention  duty.Retention
 	background sync.WaitGroup
 	endBack    context.CancelFunc
-	dutiesDone chan struct{} // closed when no singleton and no cron runs
 }
 
 type state int
@@ -120,7 +118,6 @@ func (s *Service) Start(ctx context.Context) error {
 		s.finish(err)
 		return fmt.Errorf("start: %w", err)
 	}
-	s.runDuties(back)
 	s.mu.Lock()
 	s.state = stateServing
 	s.mu.Unlock()
@@ -134,29 +131,6 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 	})
 	return nil
-}
-
-// runDuties starts singletons and crons.
-func (s *Service) runDuties(ctx context.Context) {
-	var running sync.WaitGroup
-	for _, loop := range s.duties {
-		running.Go(func() { loop(ctx) })
-	}
-	s.dutiesDone = make(chan struct{})
-	go func() { // not in the background: a task that never stops must not keep stop waiting
-		running.Wait()
-		close(s.dutiesDone)
-	}()
-}
-
-// drainDuties waits for singletons that stop gracefully.
-func (s *Service) drainDuties(ctx context.Context) error {
-	select {
-	case <-s.dutiesDone:
-		return nil
-	case <-ctx.Done():
-		return crustertype.Errorf(crustertype.CodeTimeout, "singletons still run: %w", context.Cause(ctx))
-	}
 }
 
 func (s *Service) goBackground(f func()) {
@@ -207,7 +181,7 @@ func (s *Service) stop(ctx context.Context) bool {
 	s.mu.Unlock()
 	lost := s.run.LostErr()
 	err := s.run.Shutdown(ctx, func(ctx context.Context) error {
-		return errors.Join(s.calls.Streams.Drain(ctx), s.workflows.Drain(ctx), s.drainDuties(ctx))
+		return errors.Join(s.calls.Streams.Drain(ctx), s.workflows.Drain(ctx))
 	})
 	s.endBack()
 	s.background.Wait()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/duty"
+	"github.com/cruster-go/cruster/internal/runner"
 )
 
 // Singleton is a task that runs on one runner at a time.
@@ -57,7 +58,7 @@ func RegisterSingleton(s *Service, sg Singleton) error {
 	task := duty.NewSingleton(s.dutyHost(), sg.Name, sg.ShardGroup, s.cfg.SingletonBackoff, func(ctx context.Context, stop *duty.Stop) error {
 		return sg.Run(SingletonContext{Context: ctx, stop: stop})
 	})
-	s.duties = append(s.duties, task.Loop)
+	s.run.AddDuty(runner.Duty{Shard: task.Shard(), Run: task.Loop})
 	return nil
 }
 

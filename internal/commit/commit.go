@@ -29,6 +29,8 @@ type Options struct {
 	Logger   *slog.Logger  // default: discards
 	// OnFlush is called on the lane after each transaction, for metrics.
 	OnFlush func(units int, took time.Duration)
+	// OnFenced is called on the lane with the shards that a commit found lost.
+	OnFenced func(shards []crustertype.Shard)
 }
 
 // Committer queues units and commits them in order. All methods may be called
@@ -42,9 +44,17 @@ type Committer struct {
 	busy    bool          // the lane works on a batch
 	closed  error         // set once Run has returned
 	idle    chan struct{} // closed when queue is empty and the lane free; nil when nobody waits
+	in, out int64         // units that were queued, and that have their answer
+	syncs   []barrier     // by the count they wait for
 	wake    chan struct{}
 	flushes atomic.Int64
 	stalled atomic.Int64 // unix nanoseconds since when the store does not answer; 0: it does
+}
+
+// barrier is who waits until out has come to a count.
+type barrier struct {
+	count int64
+	done  chan struct{}
 }
 
 type entry struct {
@@ -80,6 +90,7 @@ func (c *Committer) Submit(u storage.Unit, done func(storage.Result, error)) {
 		return
 	}
 	c.queue = append(c.queue, entry{u, done})
+	c.in++
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
@@ -101,6 +112,32 @@ func (c *Committer) Do(ctx context.Context, u storage.Unit) (storage.Result, err
 		return a.res, a.err
 	case <-ctx.Done():
 		return storage.Result{}, context.Cause(ctx)
+	}
+}
+
+// Sync waits until every unit that was submitted before has its answer.
+func (c *Committer) Sync(ctx context.Context) error {
+	c.mu.Lock()
+	if c.closed != nil || c.out == c.in {
+		c.mu.Unlock()
+		return nil
+	}
+	b := barrier{c.in, make(chan struct{})}
+	c.syncs = append(c.syncs, b)
+	c.mu.Unlock()
+	select {
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// reachLocked tells those who wait for the answers up to out.
+func (c *Committer) reachLocked() {
+	for len(c.syncs) > 0 && c.syncs[0].count <= c.out {
+		close(c.syncs[0].done)
+		c.syncs = c.syncs[1:]
 	}
 }
 
@@ -153,6 +190,8 @@ func (c *Committer) Run(ctx context.Context) error {
 		c.flush(ctx, batch)
 		c.mu.Lock()
 		c.busy = false
+		c.out += int64(len(batch))
+		c.reachLocked()
 		if len(c.queue) == 0 && c.idle != nil {
 			close(c.idle)
 			c.idle = nil
@@ -196,6 +235,9 @@ func (c *Committer) flush(ctx context.Context, batch []entry) {
 	var bad *storage.UnitError
 	switch {
 	case errors.As(err, &fenced):
+		if c.opt.OnFenced != nil {
+			c.opt.OnFenced(fenced.Shards)
+		}
 		lost := make(map[crustertype.Shard]bool, len(fenced.Shards))
 		for _, s := range fenced.Shards {
 			lost[s] = true
@@ -285,6 +327,8 @@ func (c *Committer) close(ctx context.Context) {
 	c.closed = err
 	rest := c.queue
 	c.queue, c.busy = nil, false
+	c.out = c.in
+	c.reachLocked()
 	if c.idle != nil {
 		close(c.idle)
 		c.idle = nil

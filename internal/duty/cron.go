@@ -79,9 +79,12 @@ func (c *Cron) method() *runner.Method {
 	}
 }
 
-// Loop fires ticks until the service drains.
-func (c *Cron) Loop(kill context.Context) {
-	life := c.h.Run.Lifetime()
+// Shard returns the shard whose owner fires the ticks.
+func (c *Cron) Shard() crustertype.Shard { return c.h.Run.ShardOf(c.Group, cronEntity) }
+
+// Loop fires ticks while the runner owns the cron's shard.
+func (c *Cron) Loop(life, kill context.Context) {
+	c.row = crustertype.Schedule{} // others may have fired meanwhile
 	for life.Err() == nil {
 		wait, err := c.step(kill)
 		if err != nil && life.Err() == nil {

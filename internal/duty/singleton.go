@@ -43,11 +43,14 @@ func (s *Stop) Requested() <-chan struct{} {
 	return s.stop
 }
 
-// Loop runs the task while the service serves. kill ends at the end of the
-// shutdown, when even graceful tasks are out of time.
-func (g *Singleton) Loop(kill context.Context) {
+// Shard returns the shard whose owner runs the task.
+func (g *Singleton) Shard() crustertype.Shard { return g.h.Run.ShardOf(g.group, g.name) }
+
+// Loop runs the task while the runner owns its shard. kill ends when even
+// graceful tasks are out of time.
+func (g *Singleton) Loop(life, kill context.Context) {
+	g.row = crustertype.Schedule{} // others may have had the task meanwhile
 	policy := scheduler.Policy{Kind: scheduler.Exponential, Initial: g.backoff, Max: max(time.Minute, g.backoff), Jitter: 0.2}
-	life := g.h.Run.Lifetime()
 	failures := 0
 	for life.Err() == nil {
 		begin := time.Now()

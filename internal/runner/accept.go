@@ -82,6 +82,8 @@ func (r *Runner) Admit(msgs []crustertype.Message, existing []storage.AcceptResu
 		switch {
 		case m.Seq != 0:
 			r.admit(m)
+		case r.cfg.Stored != nil && r.tenure(m.Shard) == nil:
+			r.cfg.Stored(m)
 		case m.DeliverAt.IsZero():
 			r.NudgeAdopt()
 		default:
@@ -93,9 +95,12 @@ func (r *Runner) Admit(msgs []crustertype.Message, existing []storage.AcceptResu
 // Call stores a message and waits for its outcome. When ctx ends first, the
 // message runs on.
 func (r *Runner) Call(ctx context.Context, m crustertype.Message) (crustertype.Outcome, error) {
-	ch := r.waiters.add(m.ID)
+	ch := r.waiters.add(m.ID, m.Shard)
 	defer r.waiters.remove(m.ID, ch)
 	digest := m.Digest
+	if r.cfg.Cluster && !r.Open(m.Shard) {
+		return crustertype.Outcome{}, crustertype.ErrNotOwner
+	}
 	r.Send(storage.Unit{Accepts: []crustertype.Message{m}}, func(res storage.Result, err error) {
 		switch {
 		case err != nil:
@@ -121,7 +126,7 @@ func (r *Runner) Await(ctx context.Context, id crustertype.RequestID) (crusterty
 	if up != nil && up.TxOpen() {
 		return crustertype.Outcome{}, crustertype.Errorf(crustertype.CodeTxOpen, "await request %s: the outcome may wait for the open transaction: await before the first statement", id)
 	}
-	ch := r.waiters.add(id)
+	ch := r.waiters.add(id, crustertype.Shard{})
 	defer r.waiters.remove(id, ch)
 	m, err := r.cfg.Store.Message(ctx, id)
 	switch {
@@ -137,6 +142,10 @@ func (r *Runner) Await(ctx context.Context, id crustertype.RequestID) (crusterty
 	}
 	if t := r.types[m.Address.Type]; up != nil && t != nil && t.Options.Concurrency == 1 && up.Awaits(m.Address) {
 		return crustertype.Outcome{}, crustertype.Errorf(crustertype.CodeReentrant, "request %s waits for the turn that the caller has: await it outside of the entity's handlers", id).At("", m.Address)
+	}
+	r.waiters.place(id, m.Shard)
+	if r.cfg.Cluster && !r.Open(m.Shard) {
+		return crustertype.Outcome{}, crustertype.ErrNotOwner
 	}
 	return r.wait(ctx, ch)
 }

@@ -41,6 +41,9 @@ func (a *alarms) at(t time.Time) {
 	}
 }
 
+// reload makes the loop read what is scheduled: there are new shards.
+func (a *alarms) reload() { a.at(time.Now()) }
+
 // WakeAt makes the runner fire what storage has scheduled for t when t comes.
 func (r *Runner) WakeAt(t time.Time) { r.alarms.at(t) }
 

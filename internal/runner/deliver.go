@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -57,7 +58,7 @@ func (r *Runner) admit(m *crustertype.Message) {
 		d = new(durableState)
 		act.durable = d
 	}
-	behind := r.recovering.Load() && !r.earlier(m) // requests before it may not have been read yet
+	behind := act.own.recovering.Load() && !act.earlier(m) // requests before it may not have been read yet
 	if behind || d.backlog || d.count >= t.Options.DurableRoom() {
 		d.backlog = true
 		d.gen++
@@ -73,16 +74,15 @@ func (r *Runner) admit(m *crustertype.Message) {
 }
 
 // earlier reports whether a message got its place from an earlier owner.
-func (r *Runner) earlier(m *crustertype.Message) bool {
-	lease, _ := r.Lease(m.Shard)
-	return m.Seq>>seqBits != lease.Epoch
+func (a *Activation) earlier(m *crustertype.Message) bool {
+	return m.Seq>>seqBits != a.own.lease.Epoch
 }
 
 // enqueueLocked puts a message into the mailbox. act.mu is held.
 func (r *Runner) enqueueLocked(act *Activation, d *durableState, m *crustertype.Message) {
 	d.count++
 	act.admitted = m.Seq
-	dl := &delivery{act: act, msg: *m, recovered: r.earlier(m)}
+	dl := &delivery{act: act, msg: *m, recovered: act.earlier(m)}
 	dl.Entry.Job, dl.Durable = dl, true
 	if err := act.Push(&dl.Entry, &act.typ.Options, r.pool.spawn); err != nil {
 		d.count--
@@ -101,8 +101,8 @@ func (d *delivery) Abandon(err error) {
 // Run delivers the request. It runs with the entity's turn.
 func (d *delivery) Run() {
 	act, r := d.act, d.act.typ.r
-	lease, ok := r.Lease(d.msg.Shard)
-	if !ok || r.life.Err() != nil && !d.msg.Uninterrupted || r.hard.Err() != nil {
+	lease := act.own.lease
+	if !r.Working() || act.own.life.Err() != nil && !d.msg.Uninterrupted || act.own.hard.Err() != nil {
 		d.release(r)
 		return
 	}
@@ -152,7 +152,7 @@ func (d *delivery) mark(r *Runner, lease crustertype.Lease) bool {
 		return false
 	}
 	n := d.msg.Attempts + 1
-	_, err := r.Commit.Do(r.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: n}}})
+	_, err := r.Commit.Do(d.act.own.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: n}}})
 	if err != nil {
 		d.release(r)
 		return false
@@ -163,13 +163,13 @@ func (d *delivery) mark(r *Runner, lease crustertype.Lease) bool {
 }
 
 func (d *delivery) context(r *Runner, m *Method, lease crustertype.Lease, attempt int) (*invoke.Context, func()) {
-	parent, cancel := r.hard, context.CancelFunc(func() {})
+	parent, cancel := d.act.own.hard, context.CancelFunc(func() {})
 	if m.Timeout > 0 {
-		parent, cancel = context.WithTimeoutCause(r.hard, m.Timeout, crustertype.ErrTimeout)
+		parent, cancel = context.WithTimeoutCause(parent, m.Timeout, crustertype.ErrTimeout)
 	}
-	life := r.life
+	life := d.act.own.life
 	if d.msg.Uninterrupted {
-		life = r.hard
+		life = d.act.own.hard
 	}
 	meta, err := crustertype.DecodeMeta(d.msg.Meta)
 	if err != nil {
@@ -221,9 +221,7 @@ func (d *delivery) invoke(r *Runner, m *Method, ictx *invoke.Context) (out any, 
 		} else { // runtime.Goexit: the worker ends, the turn goes on
 			err = crustertype.Errorf(crustertype.CodePanic, "the handler called runtime.Goexit")
 			d.rollback(r, ictx)
-			if lease, ok := r.Lease(d.msg.Shard); ok {
-				d.redeliver(r, lease, err, r.cfg.Redelivery.Delay(d.msg.Attempts+1, rand.Float64))
-			}
+			d.redeliver(r, d.act.own.lease, err, r.cfg.Redelivery.Delay(d.msg.Attempts+1, rand.Float64))
 		}
 	}()
 	out, err = d.call(r, m, ictx)
@@ -302,7 +300,7 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 	if out.Failure == nil && ictx.TxOpen() {
 		// This commit does not go through the lane, so its sends cannot be given
 		// their place in the order here: they are adopted after it.
-		res, begun, err := ictx.Commit(r.hard, unit)
+		res, begun, err := ictx.Commit(d.act.own.hard, unit)
 		if unknown(err) && d.committed(r, lease, attempt) {
 			res, err = storage.Result{}, nil
 		}
@@ -330,12 +328,12 @@ func unknown(err error) bool {
 // finished the request. Counting the attempt first waits for a commit that the
 // database is still busy with: both write the same row.
 func (d *delivery) committed(r *Runner, lease crustertype.Lease, attempt int) bool {
-	for pause := time.Duration(0); sleep(r.hard, pause) == nil; pause = r.cfg.Redelivery.Delay(1, rand.Float64) {
-		_, err := r.Commit.Do(r.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: attempt}}})
+	for pause := time.Duration(0); sleep(d.act.own.hard, pause) == nil; pause = r.cfg.Redelivery.Delay(1, rand.Float64) {
+		_, err := r.Commit.Do(d.act.own.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: attempt}}})
 		if err != nil {
 			return false // lost the shard, or stops: the next owner finds out
 		}
-		m, err := r.cfg.Store.Message(r.hard, d.msg.ID)
+		m, err := r.cfg.Store.Message(d.act.own.hard, d.msg.ID)
 		if err == nil {
 			return m.State != crustertype.MessagePending
 		}
@@ -356,17 +354,27 @@ func (d *delivery) unsettled(r *Runner, lease crustertype.Lease, err error, atte
 
 // again runs a request again whose outcome was not committed.
 func (d *delivery) again(r *Runner, lease crustertype.Lease, err error, attempt int) {
-	now, ok := r.Lease(lease.Shard)
+	now, _ := r.Lease(lease.Shard)
+	var f *storage.FencedError
+	if errors.As(err, &f) && r.cfg.Fenced != nil {
+		r.cfg.Fenced(f.Shards)
+	}
 	switch {
-	case r.hard.Err() != nil || !ok:
+	case d.act.own.hard.Err() != nil || now != lease:
 		d.release(r)
-	case errors.Is(err, storage.ErrFenced) && now == lease:
+	case errors.Is(err, storage.ErrFenced) && !fences(err, lease.Shard):
 		// Another shard that the unit relied on was lost: the sends then go
 		// without its lease.
 		d.redeliver(r, lease, err, 0)
 	default:
 		d.redeliver(r, lease, err, r.cfg.Redelivery.Delay(attempt, rand.Float64))
 	}
+}
+
+// fences reports whether an error says that the lease of a shard is not current.
+func fences(err error, s crustertype.Shard) bool {
+	var f *storage.FencedError
+	return errors.As(err, &f) && slices.Contains(f.Shards, s)
 }
 
 // redeliver runs the request again after a pause, or gives it up. Where requests
@@ -440,7 +448,11 @@ func (a *Activation) addUnsettled(n int) {
 
 // release forgets a request that stays pending in storage.
 func (d *delivery) release(r *Runner) {
-	r.waiters.resolve(d.msg.ID, reply{err: stored(crustertype.ErrShuttingDown)})
+	cause := crustertype.ErrShuttingDown
+	if r.life.Err() == nil {
+		cause = crustertype.ErrNotOwner
+	}
+	r.waiters.resolve(d.msg.ID, reply{err: stored(cause)})
 	r.finished(d.act, false)
 }
 

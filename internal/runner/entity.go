@@ -63,6 +63,7 @@ type Activation struct {
 	mailbox.Mailbox
 
 	typ *EntityType
+	own *tenure // of its shard
 	id  string
 	age atomic.Uint32 // sweeps since the last use; raised under the stripe's lock
 
@@ -75,6 +76,9 @@ type Activation struct {
 func (a *Activation) Address() crustertype.Address {
 	return crustertype.Address{Type: a.typ.Name, ID: a.id}
 }
+
+// Lifetime ends when the entity's shard is to go.
+func (a *Activation) Lifetime() context.Context { return a.own.life }
 
 // Find returns the entity if it is in memory, else nil, without a lock. It may be
 // evicted before it is used: its mailbox then says that it is closed, and the
@@ -105,7 +109,11 @@ func (t *EntityType) Activate(id string) (*Activation, error) {
 	if err := crustertype.CheckID("entity ID", id); err != nil {
 		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
 	}
-	a := &Activation{typ: t, id: id}
+	own := t.r.tenure(t.r.ShardOf(t.Group, id))
+	if own == nil || !own.open.Load() {
+		return nil, crustertype.ErrNotOwner
+	}
+	a := &Activation{typ: t, own: own, id: id}
 	s.add(hash, a)
 	return a, nil
 }
@@ -142,6 +150,37 @@ func (t *EntityType) close(err error) []<-chan struct{} {
 		}
 	}
 	return idle
+}
+
+// closeShards closes the entities of shards that are to go, and adds to each
+// shard the channels that are closed when its running requests have ended.
+func (t *EntityType) closeShards(gone map[*tenure][]<-chan struct{}, err error) {
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		s.mu.Lock()
+		var closing []*Activation
+		s.removeIf(func(a *Activation) bool {
+			_, ok := gone[a.own]
+			if ok {
+				closing = append(closing, a)
+			}
+			return ok
+		})
+		s.mu.Unlock()
+		for _, a := range closing {
+			waiting, done := a.Mailbox.Close()
+			for _, e := range waiting {
+				if c, ok := e.Job.(interface{ Abandon(error) }); ok {
+					c.Abandon(err)
+				}
+			}
+			select {
+			case <-done:
+			default:
+				gone[a.own] = append(gone[a.own], done)
+			}
+		}
+	}
 }
 
 // sweep evicts what was not used since the sweep before the last one.

@@ -52,7 +52,7 @@ func (r *Runner) feed(a *Activation) {
 		a.mu.Unlock()
 	}()
 	addr := a.Address()
-	for r.life.Err() == nil {
+	for a.own.life.Err() == nil {
 		a.mu.Lock()
 		d := a.durable
 		room := a.typ.Options.DurableRoom() - d.count
@@ -66,13 +66,13 @@ func (r *Runner) feed(a *Activation) {
 			AfterSeq: a.admitted, AfterID: lastID, Now: time.Now(), Limit: room,
 		}
 		a.mu.Unlock()
-		page, err := r.cfg.Store.Pending(r.life, q)
+		page, err := r.cfg.Store.Pending(a.own.life, q)
 		if err != nil {
-			if r.life.Err() != nil {
+			if a.own.life.Err() != nil {
 				return
 			}
 			r.cfg.Logger.Warn("pending messages cannot be read, trying again", "type", addr.Type, "error", err)
-			if sleep(r.life, time.Second) != nil {
+			if sleep(a.own.life, time.Second) != nil {
 				return
 			}
 			continue

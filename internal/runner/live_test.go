@@ -11,6 +11,7 @@ import (
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/storage/memory"
 )
 
 // TestLiveAgainstMap makes random changes to a table and to a map.
@@ -63,7 +64,8 @@ func TestLiveAgainstMap(t *testing.T) {
 func TestEvictedEntityNeverRuns(t *testing.T) {
 	t.Parallel()
 	const ids, callers, calls = 8, 4, 20_000
-	typ := &EntityType{Name: "t", Options: mailbox.Options{Capacity: 1, Concurrency: 1}}
+	typ := &EntityType{Name: "t", Group: crustertype.DefaultShardGroup, Options: mailbox.Options{Capacity: 1, Concurrency: 1}}
+	hold(t, setUp(t, memory.New(), typ))
 	var inside [ids]atomic.Int32
 	var ran, closed atomic.Int64
 	stop := make(chan struct{})

@@ -187,7 +187,7 @@ func TestMemoryOfAnIdleEntity(t *testing.T) {
 	const n = 50_000
 	r := setUp(t, memory.New(), echo("e", one(4), nil))
 	typ := r.Type("e")
-	typ.open(nil)
+	hold(t, r)
 	heap := func() uint64 {
 		runtime.GC()
 		runtime.GC()

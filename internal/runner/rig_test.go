@@ -53,6 +53,23 @@ func setUp(t *testing.T, store storage.Store, types ...*EntityType) *Runner {
 	return r
 }
 
+// hold makes a runner that is not started the owner of every shard.
+func hold(t *testing.T, r *Runner) {
+	t.Helper()
+	r.change(func(m tenures) {
+		for i := range r.cfg.ShardsPerGroup {
+			own := &tenure{lease: crustertype.Lease{Shard: crustertype.Shard{Group: crustertype.DefaultShardGroup, Index: i}, Epoch: 1}}
+			own.life, own.endLife = context.WithCancelCause(t.Context())
+			own.hard, own.endHard = context.WithCancelCause(t.Context())
+			own.open.Store(true)
+			m[own.lease.Shard] = own
+		}
+	})
+	for _, typ := range r.types {
+		typ.open(nil)
+	}
+}
+
 // begin starts a runner, and stops it when the test has ended unless it was
 // stopped.
 func begin(t *testing.T, store storage.Store, types ...*EntityType) *Runner {

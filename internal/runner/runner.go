@@ -36,10 +36,17 @@ type Config struct {
 	MaxDeliveries  int
 	PollInterval   time.Duration // of the safety net; negative: none
 	LeaseTTL       time.Duration
+	Cluster        bool             // somebody else decides which shards the runner owns: Gain, Close and Drop
 	Redelivery     scheduler.Policy // between deliveries that the engine repeats
 	Encode         func(error) *crustertype.Failure
 	Decode         func(*crustertype.Failure) error
 
+	// Fenced is told of shards that a commit found lost. It must not block.
+	// Optional.
+	Fenced func([]crustertype.Shard)
+	// Stored is told of a message that was stored for a shard of another runner,
+	// so that the owner hears of it. Optional.
+	Stored func(*crustertype.Message)
 	// Wake is called when an execution's timer is due. Optional.
 	Wake func(crustertype.ExecutionRef)
 	// Recover is called with the shards that the runner has come to own, and
@@ -54,18 +61,19 @@ type Runner struct {
 
 	types map[string]*EntityType // fixed at Start
 
-	leases   atomic.Pointer[map[crustertype.Shard]crustertype.Lease]
-	inc      crustertype.Incarnation
-	acceptMu sync.Mutex // order of sequence numbers is order of submission
+	ownMu    sync.Mutex // of changes to owned
+	owned    atomic.Pointer[tenures]
+	duties   []Duty
+	deadline atomic.Int64 // until when the runner may work, in nanoseconds since born; 0: no limit
+	born     time.Time
+	inc      atomic.Int64 // incarnation
+	acceptMu sync.Mutex   // order of sequence numbers is order of submission
 	counters map[crustertype.Shard]int64
 
 	pool    *pool
 	waiters waiters
 	alarms  *alarms
-	// recovering: requests of earlier owners are still being admitted, so that
-	// new ones may have some before them in storage.
-	recovering atomic.Bool
-	adopt      chan struct{} // nudges the adoption of messages that others stored
+	adopt   chan struct{} // nudges the adoption of messages that others stored
 
 	life     context.Context // handlers' lifetime: ends when the drain begins
 	endLife  context.CancelCauseFunc
@@ -83,12 +91,12 @@ type Runner struct {
 // New returns a Runner that is not started.
 func New(cfg Config) *Runner {
 	r := &Runner{
-		cfg: cfg, types: make(map[string]*EntityType), counters: make(map[crustertype.Shard]int64),
+		cfg: cfg, types: make(map[string]*EntityType), counters: make(map[crustertype.Shard]int64), born: time.Now(),
 		pool: newPool(), adopt: make(chan struct{}, 1), lost: make(chan struct{}),
-		Commit: commit.New(cfg.Store, commit.Options{Logger: cfg.Logger}),
+		Commit: commit.New(cfg.Store, commit.Options{Logger: cfg.Logger, OnFenced: cfg.Fenced}),
 	}
 	r.alarms = newAlarms(r)
-	r.leases.Store(&map[crustertype.Shard]crustertype.Lease{})
+	r.owned.Store(&tenures{})
 	return r
 }
 
@@ -111,14 +119,23 @@ func (r *Runner) ShardOf(group, id string) crustertype.Shard {
 	return crustertype.Shard{Group: group, Index: sharding.ShardOf(group, id, r.cfg.ShardsPerGroup)}
 }
 
-// Lease returns the runner's current lease of a shard.
-func (r *Runner) Lease(s crustertype.Shard) (crustertype.Lease, bool) {
-	l, ok := (*r.leases.Load())[s]
-	return l, ok
+// Incarnation returns the runner's incarnation, 0 before it has one.
+func (r *Runner) Incarnation() crustertype.Incarnation {
+	return crustertype.Incarnation(r.inc.Load())
 }
 
-// Incarnation returns the runner's incarnation, 0 before Start.
-func (r *Runner) Incarnation() crustertype.Incarnation { return r.inc }
+// SetIncarnation tells as whom the runner owns shards.
+func (r *Runner) SetIncarnation(inc crustertype.Incarnation) { r.inc.Store(int64(inc)) }
+
+// SetDeadline tells until when the runner may work; the zero time: it may not.
+// Without a call there is no limit.
+func (r *Runner) SetDeadline(t time.Time) { r.deadline.Store(max(1, int64(t.Sub(r.born)))) }
+
+// Working reports whether the runner may work now.
+func (r *Runner) Working() bool {
+	d := r.deadline.Load()
+	return d == 0 || int64(time.Since(r.born)) < d
+}
 
 // Lifetime ends when the runner begins to drain.
 func (r *Runner) Lifetime() context.Context { return r.life }
@@ -165,27 +182,22 @@ func (r *Runner) Start(ctx, base context.Context) (err error) {
 			r.abort(err)
 		}
 	}()
-	if err := r.own(ctx); err != nil {
-		return err
-	}
-	r.recovering.Store(true)
 	for _, t := range r.types {
 		t.open(nil)
 	}
-	shards := r.shards()
-	if err := r.recover(ctx, shards); err != nil {
-		return fmt.Errorf("recover pending messages: %w", err)
-	}
-	r.recovering.Store(false)
-	if r.cfg.Recover != nil {
-		if err := r.cfg.Recover(ctx, shards); err != nil {
-			return fmt.Errorf("recover executions: %w", err)
+	if !r.cfg.Cluster {
+		leases, err := r.own(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.Gain(ctx, leases); err != nil {
+			return fmt.Errorf("recover unfinished work: %w", err)
 		}
 	}
 	r.loop(func() { r.alarms.run(loopCtx) })
 	r.loop(func() { r.adoptLoop(loopCtx) })
 	r.loop(func() { r.sweepLoop(loopCtx) })
-	if r.cfg.Store.Info().Shared {
+	if r.cfg.Store.Info().Shared && !r.cfg.Cluster {
 		r.loop(func() { r.renewLoop(loopCtx) })
 	}
 	return nil
@@ -199,7 +211,8 @@ func (r *Runner) loop(f func()) {
 	}()
 }
 
-func (r *Runner) groups() []string {
+// Groups returns the shard groups that the runner hosts, in order.
+func (r *Runner) Groups() []string {
 	set := map[string]bool{crustertype.DefaultShardGroup: true}
 	for _, g := range r.cfg.Groups {
 		set[g] = true
@@ -210,16 +223,12 @@ func (r *Runner) groups() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-func (r *Runner) shards() []crustertype.Shard {
-	return slices.SortedFunc(maps.Keys(*r.leases.Load()), crustertype.Shard.Compare)
-}
-
 // own registers an incarnation and takes over every shard of its groups. Without
 // a membership there is one runner: whoever owned them before is gone, or is
 // fenced by the take-over.
-func (r *Runner) own(ctx context.Context) error {
+func (r *Runner) own(ctx context.Context) ([]crustertype.Lease, error) {
 	var all []crustertype.Shard
-	groups := r.groups()
+	groups := r.Groups()
 	for _, g := range groups {
 		for i := range r.cfg.ShardsPerGroup {
 			all = append(all, crustertype.Shard{Group: g, Index: i})
@@ -227,19 +236,19 @@ func (r *Runner) own(ctx context.Context) error {
 	}
 	if r.cfg.Store.Info().Shared {
 		if err := r.waitAlone(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	inc, err := r.cfg.Store.Register(ctx, storage.Runner{Groups: groups, Weight: 1}, r.cfg.LeaseTTL)
 	if err != nil {
-		return fmt.Errorf("register runner: %w", err)
+		return nil, fmt.Errorf("register runner: %w", err)
 	}
-	r.inc = inc
+	r.SetIncarnation(inc)
 	leases := make(map[crustertype.Shard]crustertype.Lease, len(all))
 	for missing := all; len(missing) > 0; {
 		owners, err := r.cfg.Store.Owners(ctx, missing)
 		if err != nil {
-			return fmt.Errorf("read shard owners: %w", err)
+			return nil, fmt.Errorf("read shard owners: %w", err)
 		}
 		from := make(map[crustertype.Incarnation][]crustertype.Shard)
 		for _, l := range owners {
@@ -248,7 +257,7 @@ func (r *Runner) own(ctx context.Context) error {
 		for _, prev := range slices.Sorted(maps.Keys(from)) {
 			got, err := r.cfg.Store.TakeOver(ctx, storage.TakeOver{By: inc, From: prev, Shards: from[prev]})
 			if err != nil {
-				return fmt.Errorf("take over %d shards of incarnation %d: %w", len(from[prev]), prev, err)
+				return nil, fmt.Errorf("take over %d shards of incarnation %d: %w", len(from[prev]), prev, err)
 			}
 			for _, l := range got {
 				leases[l.Shard] = l
@@ -256,8 +265,7 @@ func (r *Runner) own(ctx context.Context) error {
 		}
 		missing = slices.DeleteFunc(slices.Clone(all), func(s crustertype.Shard) bool { _, ok := leases[s]; return ok })
 	}
-	r.leases.Store(&leases)
-	return nil
+	return slices.Collect(maps.Values(leases)), nil
 }
 
 // waitAlone waits until no other runner's record lives: a crashed one's expires
@@ -292,7 +300,7 @@ func (r *Runner) renewLoop(ctx context.Context) {
 			return
 		}
 		rctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL/3)
-		err := r.cfg.Store.Renew(rctx, r.inc, false, r.cfg.LeaseTTL)
+		err := r.cfg.Store.Renew(rctx, r.Incarnation(), false, r.cfg.LeaseTTL)
 		cancel()
 		switch {
 		case errors.Is(err, storage.ErrFenced):
@@ -300,7 +308,7 @@ func (r *Runner) renewLoop(ctx context.Context) {
 			r.lose(crustertype.Errorf(crustertype.CodeFenced, "the runner's lease expired: it was not renewed for %v; start the service again", r.cfg.LeaseTTL))
 			return
 		case err != nil && ctx.Err() == nil:
-			r.cfg.Logger.WarnContext(ctx, "lease is not renewed", "incarnation", int64(r.inc), "error", err)
+			r.cfg.Logger.WarnContext(ctx, "lease is not renewed", "incarnation", r.inc.Load(), "error", err)
 		}
 	}
 }
@@ -353,6 +361,11 @@ func (r *Runner) Shutdown(ctx context.Context, stopWorkflows func(context.Contex
 	if stopWorkflows != nil {
 		errs = append(errs, stopWorkflows(ctx))
 	}
+	for _, t := range *r.owned.Load() {
+		if len(r.duties) > 0 {
+			idle = append(idle, t.ended())
+		}
+	}
 	if err := waitAll(ctx, idle); err != nil {
 		errs = append(errs, crustertype.Errorf(crustertype.CodeTimeout, "handlers still run: %w", err))
 	}
@@ -361,8 +374,10 @@ func (r *Runner) Shutdown(ctx context.Context, stopWorkflows func(context.Contex
 		errs = append(errs, fmt.Errorf("flush commits: %w", err))
 	}
 	r.waiters.close(stored(crustertype.ErrShuttingDown))
-	if err := r.cfg.Store.Unregister(ctx, r.inc); err != nil && ctx.Err() == nil {
-		errs = append(errs, fmt.Errorf("unregister: %w", err))
+	if !r.cfg.Cluster {
+		if err := r.cfg.Store.Unregister(ctx, r.Incarnation()); err != nil && ctx.Err() == nil {
+			errs = append(errs, fmt.Errorf("unregister: %w", err))
+		}
 	}
 	r.stopLane()
 	r.lane.Wait()

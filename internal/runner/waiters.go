@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -16,11 +17,18 @@ type reply struct {
 type waiters struct {
 	mu     sync.Mutex
 	closed error
-	m      map[crustertype.RequestID][]chan reply
+	m      map[crustertype.RequestID]*waiting
 }
 
-// add registers a waiter. The channel gets one reply, unless remove comes first.
-func (w *waiters) add(id crustertype.RequestID) chan reply {
+// waiting are those who wait for one request.
+type waiting struct {
+	shard crustertype.Shard
+	list  []chan reply
+}
+
+// add registers a waiter for a request of that shard. The channel gets one
+// reply, unless remove comes first.
+func (w *waiters) add(id crustertype.RequestID, shard crustertype.Shard) chan reply {
 	ch := make(chan reply, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -29,40 +37,75 @@ func (w *waiters) add(id crustertype.RequestID) chan reply {
 		return ch
 	}
 	if w.m == nil {
-		w.m = make(map[crustertype.RequestID][]chan reply)
+		w.m = make(map[crustertype.RequestID]*waiting)
 	}
-	w.m[id] = append(w.m[id], ch)
+	e := w.m[id]
+	if e == nil {
+		e = &waiting{shard: shard}
+		w.m[id] = e
+	}
+	e.list = append(e.list, ch)
 	return ch
 }
 
 func (w *waiters) remove(id crustertype.RequestID, ch chan reply) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := w.m[id]
-	for i, c := range list {
-		if c == ch {
-			list = append(list[:i:i], list[i+1:]...)
-			break
+	e := w.m[id]
+	if e == nil {
+		return
+	}
+	if i := slices.Index(e.list, ch); i >= 0 {
+		e.list = slices.Delete(e.list, i, i+1)
+	}
+	if len(e.list) == 0 {
+		delete(w.m, id)
+	}
+}
+
+// place tells of which shard a request is.
+func (w *waiters) place(id crustertype.RequestID, shard crustertype.Shard) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e := w.m[id]; e != nil {
+		e.shard = shard
+	}
+}
+
+// drop answers everybody who waits for a request of shards that are gone.
+func (w *waiters) drop(gone map[crustertype.Shard]bool, r reply) {
+	if len(gone) == 0 {
+		return
+	}
+	w.mu.Lock()
+	var all []chan reply
+	for id, e := range w.m {
+		if gone[e.shard] {
+			all = append(all, e.list...)
+			delete(w.m, id)
 		}
 	}
-	if len(list) == 0 {
-		delete(w.m, id)
-	} else {
-		w.m[id] = list
+	w.mu.Unlock()
+	answer(all, r)
+}
+
+func answer(list []chan reply, r reply) {
+	for _, ch := range list {
+		select {
+		case ch <- r:
+		default: // it has its answer: its own body was refused
+		}
 	}
 }
 
 // resolve answers everybody who waits for id.
 func (w *waiters) resolve(id crustertype.RequestID, r reply) {
 	w.mu.Lock()
-	list := w.m[id]
+	e := w.m[id]
 	delete(w.m, id)
 	w.mu.Unlock()
-	for _, ch := range list {
-		select {
-		case ch <- r:
-		default: // it has its answer: its own body was refused
-		}
+	if e != nil {
+		answer(e.list, r)
 	}
 }
 
@@ -73,12 +116,7 @@ func (w *waiters) close(err error) {
 	all := w.m
 	w.m = nil
 	w.mu.Unlock()
-	for _, list := range all {
-		for _, ch := range list {
-			select {
-			case ch <- reply{err: err}:
-			default:
-			}
-		}
+	for _, e := range all {
+		answer(e.list, reply{err: err})
 	}
 }
