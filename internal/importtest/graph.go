@@ -44,6 +44,9 @@ var graph = map[string]rule{
 	"transport":      {inside: []string{"crustertype", "codec"}, outside: []string{backoff}},
 	"scheduler":      {inside: []string{"crustertype"}, outside: []string{backoff}},
 
+	// Members in the runner's own storage, by its contract alone: the default.
+	"membership/stored": {inside: []string{"crustertype", "membership", "storage"}},
+
 	// Suites that every implementation of a port passes.
 	"storage/storagetest":     {inside: []string{"crustertype", "storage"}},
 	"membership/membertest":   {inside: []string{"crustertype", "membership"}},
@@ -56,6 +59,11 @@ var graph = map[string]rule{
 	// imports them.
 	"storage/sqlite":   {inside: []string{"crustertype", "storage"}, outside: []string{sqlite, sys}},
 	"storage/postgres": {inside: []string{"crustertype", "storage"}, outside: []string{pgx}},
+	"membership/postgres": {
+		inside:   []string{"membership/stored", "storage"},
+		tests:    []string{"crustertype", "membership", "storage/postgres", "internal/testdb"},
+		testsOut: []string{pgx},
+	},
 
 	// Engine.
 	"internal/handler":                    {},
@@ -92,7 +100,7 @@ var graph = map[string]rule{
 	".": {
 		inside: []string{
 			"crustertype", "codec", "storage", "storage/memory",
-			"sharding", "membership", "mailbox", "journal", "transport", "scheduler",
+			"sharding", "membership", "membership/stored", "mailbox", "journal", "transport", "scheduler",
 			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch",
 		},
 		outside:  []string{msgpack, backoff, xxhash},
@@ -133,4 +141,4 @@ var aboveRoot = []string{"crustertest", "cmd/*", "examples/*"}
 var ports = []string{"storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler"}
 
 // adapters bring a database, a network or a cluster with them.
-var adapters = []string{"storage/sqlite", "storage/postgres"}
+var adapters = []string{"storage/sqlite", "storage/postgres", "membership/postgres"}
