@@ -18,11 +18,12 @@ import (
 	"github.com/cruster-go/cruster/storage/postgres"
 )
 
-// recorder is a pgx tracer that keeps the last read.
+// recorder is a pgx tracer that keeps the last read and the last batch.
 type recorder struct {
-	mu   sync.Mutex
-	sql  string
-	args []any
+	mu    sync.Mutex
+	sql   string
+	args  []any
+	batch []string
 }
 
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
@@ -38,6 +39,20 @@ func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.Trace
 }
 
 func (r *recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (r *recorder) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.batch = nil
+	for _, q := range d.Batch.QueuedQueries {
+		r.batch = append(r.batch, q.SQL)
+	}
+	return ctx
+}
+
+func (r *recorder) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
 // node is a part of a plan.
 type node struct {
@@ -70,7 +85,7 @@ func TestHistoryIsNotScanned(t *testing.T) {
 	}
 	defer plain.Close(context.WithoutCancel(t.Context()))
 	for _, sql := range []string{
-		"INSERT INTO @.shard_group VALUES (1, 'default')",
+		"INSERT INTO @.shard_group VALUES (1, 'default') ON CONFLICT DO NOTHING",
 		`INSERT INTO @.message (id, shard, seq, state, attempts, uninterrupted, created_at, finished_at, deliver_at, entity_type, entity_id, method, codec)
 		 SELECT gen_random_uuid(), 65536 + i % 300, i, CASE WHEN i > 99900 THEN 1 ELSE 2 END, 0, false, now() - i * interval '1 second', now(),
 		        CASE WHEN i % 2 = 0 THEN now() END, 'counter', i::text, 'Add', 'json' FROM generate_series(1, 100000) AS i`,
@@ -88,6 +103,7 @@ func TestHistoryIsNotScanned(t *testing.T) {
 		all = append(all, crustertype.Shard{Group: "default", Index: i})
 	}
 	later := time.Now().Add(time.Hour)
+	e := explainer{rec, plain, 1000}
 	for _, read := range []struct {
 		name string
 		run  func() (int, error)
@@ -143,40 +159,76 @@ func TestHistoryIsNotScanned(t *testing.T) {
 		if err != nil || n == 0 {
 			t.Fatalf("%s: %d rows, %v", read.name, n, err)
 		}
-		sql, args := rec.sql, rec.args
-		// As the server runs it after some calls: prepared, with a generic plan.
-		holes := make([]string, len(args))
-		for i := range args {
-			holes[i] = "$" + strconv.Itoa(i+1)
-		}
-		execute := "EXECUTE q"
-		if len(args) > 0 {
-			execute += " (" + strings.Join(holes, ", ") + ")"
-		}
-		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
-			if _, err := plain.Exec(t.Context(), "DEALLOCATE ALL; SET plan_cache_mode = "+mode+"; PREPARE q AS "+sql); err != nil {
-				t.Fatalf("%s: %v", read.name, err)
-			}
-			var text string
-			args := append([]any{pgx.QueryExecModeSimpleProtocol}, args...)
-			if err := plain.QueryRow(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+execute, args...).Scan(&text); err != nil {
-				t.Fatalf("%s: %v", read.name, err)
-			}
-			var plans []struct{ Plan node }
-			if err := json.Unmarshal([]byte(text), &plans); err != nil {
-				t.Fatal(err)
-			}
-			plan := plans[0].Plan
-			if blocks := plan.Hit + plan.Read; blocks > 1000 {
-				t.Errorf("%s (%s) touches %d blocks for %d rows:\n%s", read.name, mode, blocks, n, text)
-			}
-			plan.walk(func(n node) {
-				if strings.HasPrefix(n.Type, "Seq Scan") && (n.Table == "message" || n.Table == "execution") {
-					t.Errorf("%s (%s) scans the table %s:\n%s", read.name, mode, n.Table, text)
-				}
-			})
+		e.check(t, read.name, n)
+	}
+	// What a take-over itself does, it does to shards only.
+	l := f.own(t, 0)
+	if got, err := f.TakeOver(t.Context(), storage.TakeOver{By: 99, From: l.Owner, Shards: []crustertype.Shard{l.Shard}}); err != nil || len(got) != 1 {
+		t.Fatalf("TakeOver = %v, %v", got, err)
+	}
+	if len(rec.batch) == 0 {
+		t.Fatal("no statement of a take-over was seen")
+	}
+	for _, sql := range rec.batch {
+		if strings.Contains(sql, ".message") || strings.Contains(sql, ".execution") || strings.Contains(sql, ".step") {
+			t.Errorf("a take-over reads more than shards: %s", sql)
 		}
 	}
+}
+
+// explainer looks at the plan of the last read of a recorder.
+type explainer struct {
+	*recorder
+	conn *pgx.Conn
+	// blocks is how many a read may touch.
+	blocks int64
+}
+
+// check explains the last read as the server runs it: at first, and, once it is
+// prepared, after some calls with a generic plan.
+func (e explainer) check(t *testing.T, name string, rows int, modes ...string) {
+	t.Helper()
+	sql, args := e.sql, e.args
+	holes := make([]string, len(args))
+	for i := range args {
+		holes[i] = "$" + strconv.Itoa(i+1)
+	}
+	execute := "EXECUTE q"
+	if len(args) > 0 {
+		execute += " (" + strings.Join(holes, ", ") + ")"
+	}
+	if len(modes) == 0 {
+		modes = []string{"force_custom_plan", "force_generic_plan"}
+	}
+	for _, mode := range modes {
+		if _, err := e.conn.Exec(t.Context(), "DEALLOCATE ALL; SET plan_cache_mode = "+mode+"; PREPARE q AS "+sql); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var text string
+		args := append([]any{pgx.QueryExecModeSimpleProtocol}, args...)
+		if err := e.conn.QueryRow(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+execute, args...).Scan(&text); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		judge(t, name+" ("+mode+")", text, rows, e.blocks)
+	}
+}
+
+// judge fails when a plan reads much, or scans a table with history.
+func judge(t *testing.T, name, text string, rows int, most int64) {
+	t.Helper()
+	var plans []struct{ Plan node }
+	if err := json.Unmarshal([]byte(text), &plans); err != nil {
+		t.Fatal(err)
+	}
+	plan := plans[0].Plan
+	if blocks := plan.Hit + plan.Read; blocks > most {
+		t.Errorf("%s touches %d blocks for %d rows:\n%s", name, blocks, rows, text)
+	}
+	plan.walk(func(n node) {
+		if strings.HasSuffix(n.Type, "Seq Scan") && (n.Table == "message" || n.Table == "execution" || n.Table == "step") {
+			t.Errorf("%s scans the table %s:\n%s", name, n.Table, text)
+		}
+	})
 }
 
 // TestPlansOfEmptyTables makes each connection cache its plans while the tables
