@@ -113,4 +113,10 @@ type Lock struct {
 	Rev int64
 	// Holder is who has it when it was refused, 0 when that is not known.
 	Holder crustertype.Incarnation
+	// From is, for a granted lock with Rev 0, whom storage named as the shard's
+	// owner when that was found dead; 0: nobody; the member itself: it owns the
+	// shard. The shard is to be taken over from that one alone. Who is read as
+	// the owner later may be a member that was granted the same lock and was
+	// faster: then storage has decided, and this lock is to be unlocked.
+	From crustertype.Incarnation
 }

@@ -42,8 +42,8 @@ type Node struct {
 // Storage stands for the runner's storage where that, not the service, decides
 // whose a shard is: granted locks have revision 0 there.
 type Storage interface {
-	// Take takes over the shards of locks that were granted, and returns those
-	// that it got.
+	// Take takes over the shards of locks that were granted, each from its From,
+	// and returns those that it got or owns already.
 	Take(ctx context.Context, by crustertype.Incarnation, locks []membership.Lock) ([]crustertype.Shard, error)
 	// Give hands shards over, to 0: nobody.
 	Give(ctx context.Context, from, to crustertype.Incarnation, shards []crustertype.Shard) error

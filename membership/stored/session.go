@@ -249,6 +249,7 @@ func (s *session) Lock(ctx context.Context, shards []crustertype.Shard) ([]membe
 		owner := owners[i].Owner
 		locks[i] = membership.Lock{Shard: shard, Held: owner == 0 || owner == s.inc || !alive[owner]}
 		if locks[i].Held {
+			locks[i].From = owner
 			s.held[shard] = s.held[shard] || owner == s.inc
 			delete(s.refused, shard)
 			continue

@@ -60,20 +60,13 @@ func register(ctx context.Context, store storage.Ownership, m membership.Member,
 type engine struct{ store storage.Ownership }
 
 func (e engine) Take(ctx context.Context, by crustertype.Incarnation, locks []membership.Lock) ([]crustertype.Shard, error) {
-	var shards, got []crustertype.Shard
-	for _, l := range locks {
-		shards = append(shards, l.Shard)
-	}
-	owners, err := e.store.Owners(ctx, shards)
-	if err != nil {
-		return nil, err
-	}
+	var got []crustertype.Shard
 	from := make(map[crustertype.Incarnation][]crustertype.Shard)
-	for _, l := range owners {
-		if l.Owner == by {
+	for _, l := range locks {
+		if l.From == by {
 			got = append(got, l.Shard)
 		} else {
-			from[l.Owner] = append(from[l.Owner], l.Shard)
+			from[l.From] = append(from[l.From], l.Shard)
 		}
 	}
 	for owner, shards := range from {
