@@ -91,7 +91,6 @@ func Decode(b []byte) (Envelope, error) {
 	e.Method, e.Codec = r.text("method", crustertype.MaxNameLen), r.text("codec", crustertype.MaxNameLen)
 	e.Meta = r.bytes("metadata", len(r.b))
 	e.Payload = r.b
-	const maxMicros = uint64(1<<63-1) / 1000
 	switch {
 	case r.err != nil:
 		return Envelope{}, r.err

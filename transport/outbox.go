@@ -1,0 +1,185 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+)
+
+// outboxLimit is how many bytes wait for the connection before those who send
+// requests, replies and chunks wait too. What must not wait may fill it twice.
+const outboxLimit = 256 << 10
+
+// keepBuffer is the largest buffer that is kept for the next message.
+const keepBuffer = 64 << 10
+
+var errNotRead = errors.New("the peer does not read")
+
+// outbox gathers frames while the connection is busy and sends those that wait
+// as one message. When little is going on, whoever adds a frame sends it
+// himself; otherwise it is left to the goroutine in run, which lets others add
+// theirs first.
+type outbox struct {
+	conn Conn
+	kick chan struct{} // to run: there is something to send
+	gone chan struct{} // closed by fail
+
+	mu      sync.Mutex
+	buf     []byte
+	spare   []byte
+	turn    uint64 // of the message that buf becomes
+	taken   uint64 // of the last message handed to the connection
+	sending bool
+	room    chan struct{} // closed when buf is taken; nil when nobody waits
+	err     error
+}
+
+func newOutbox(c Conn) *outbox {
+	return &outbox{conn: c, kick: make(chan struct{}, 1), gone: make(chan struct{}), turn: 1}
+}
+
+// put adds a frame and returns the turn of the message that it is in. It waits
+// for room, until ctx ends; after an error the frame was not and will not be
+// sent. With direct, it sends the frame itself when the connection is free.
+func (o *outbox) put(ctx context.Context, direct bool, k kind, number uint64, head, body []byte) (uint64, error) {
+	size := maxHeader + len(head) + len(body)
+	o.mu.Lock()
+	for o.err == nil && len(o.buf) > 0 && len(o.buf)+size > outboxLimit {
+		if o.room == nil {
+			o.room = make(chan struct{})
+		}
+		room := o.room
+		o.mu.Unlock()
+		select {
+		case <-room:
+		case <-o.gone:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		o.mu.Lock()
+	}
+	if o.err != nil {
+		defer o.mu.Unlock()
+		return 0, o.err
+	}
+	turn := o.add(k, number, head, body)
+	if o.sending {
+		o.mu.Unlock()
+		return turn, nil
+	}
+	if !direct {
+		o.mu.Unlock()
+		o.wake()
+		return turn, nil
+	}
+	o.send()
+	more := len(o.buf) > 0
+	o.mu.Unlock()
+	if more {
+		o.wake()
+	}
+	return turn, nil
+}
+
+// urge adds a frame without waiting. It fails when too much waits already,
+// which is what a peer brings about that does not read.
+func (o *outbox) urge(k kind, number uint64, head []byte) error {
+	o.mu.Lock()
+	if o.err == nil && len(o.buf)+maxHeader+len(head) > 2*outboxLimit && len(o.buf) > 0 && o.sending {
+		o.mu.Unlock()
+		return errNotRead
+	}
+	if o.err != nil {
+		defer o.mu.Unlock()
+		return o.err
+	}
+	o.add(k, number, head, nil)
+	o.mu.Unlock()
+	o.wake()
+	return nil
+}
+
+func (o *outbox) add(k kind, number uint64, head, body []byte) uint64 {
+	if o.buf == nil {
+		o.buf, o.spare = o.spare[:0], nil
+	}
+	o.buf = appendFrame(o.buf, k, number, head, body)
+	return o.turn
+}
+
+// send hands buf to the connection. It is called, and returns, with mu held.
+func (o *outbox) send() {
+	msg := o.buf
+	o.buf, o.sending = nil, true
+	o.taken = o.turn
+	o.turn++
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
+	o.mu.Unlock()
+	err := o.conn.Send(msg)
+	o.mu.Lock()
+	o.sending = false
+	if cap(msg) <= keepBuffer {
+		o.spare = msg
+	}
+	if err != nil && o.err == nil {
+		o.err = err
+		_ = o.conn.Close() // the reader finds out and ends the session
+	}
+}
+
+func (o *outbox) wake() {
+	select {
+	case o.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run sends what others leave to it, until fail is called.
+func (o *outbox) run() {
+	for {
+		select {
+		case <-o.kick:
+		case <-o.gone:
+			return
+		}
+		runtime.Gosched()
+		o.mu.Lock()
+		for len(o.buf) > 0 && !o.sending && o.err == nil {
+			o.send()
+		}
+		o.mu.Unlock()
+	}
+}
+
+// sent reports whether the message of a turn was handed to the connection.
+func (o *outbox) sent(turn uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return turn <= o.taken
+}
+
+// stuck returns the turn of the message that the connection is busy with, 0
+// for none.
+func (o *outbox) stuck() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sending {
+		return o.taken
+	}
+	return 0
+}
+
+// fail refuses all further frames and ends run. It is called once.
+func (o *outbox) fail(err error) {
+	o.mu.Lock()
+	if o.err == nil {
+		o.err = err
+	}
+	o.buf = nil
+	o.mu.Unlock()
+	close(o.gone)
+}
