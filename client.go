@@ -2,6 +2,7 @@ package cruster
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/cruster-go/cruster/internal/handler"
@@ -127,6 +128,9 @@ func Stream[E, In, Item any](s Scope, r Ref[E], m func(E, context.Context, In) i
 	if err == nil {
 		var ctx context.Context
 		if ctx, err = r.h.streamContext(s, r.id, b, opts); err == nil {
+			if r.h.Type == nil || r.h.Router != nil && !r.h.Run.Open(r.h.Run.ShardOf(r.h.Group, r.id)) {
+				return streamRemote[Item](ctx, r.h, r.id, b, in)
+			}
 			return streamLocal(ctx, r, b, m, in)
 		}
 	}
@@ -142,26 +146,32 @@ func callDirect[E, In, Out any](ctx context.Context, r Ref[E], b *binding, m fun
 	var zero Out
 	h := r.h
 	up := invoke.From(ctx)
-	if err := h.admissible(b, up); err != nil {
-		return zero, h.failed("call", b, r.id, err)
+	if err := h.Admissible(&b.Method, up); err != nil {
+		return zero, h.Failed("call", &b.Method, r.id, err)
 	}
-	act, free, err := h.enter(r.id)
-	if err != nil {
-		return zero, h.failed("call", b, r.id, err)
-	}
-	if free {
+	act, free, err := h.Enter(r.id)
+	if err == nil && free {
 		return runHere(ctx, r, b, m, in, act, up)
 	}
 	var out Out
-	err = h.queue(ctx, act, b, up, func(ictx context.Context) error {
-		var err error
-		out, err = m(h.impl.(E), ictx, in)
-		return err
-	})
-	if err != nil {
-		return zero, err
+	if err == nil {
+		err = h.Queue(ctx, act, &b.Method, up, func(ictx context.Context) error {
+			var err error
+			out, err = m(h.impl.(E), ictx, in)
+			return err
+		})
 	}
-	return out, nil
+	switch {
+	case err == nil:
+		return out, nil
+	case h.Router != nil && errors.Is(err, ErrNotOwner): // it did not run here
+		v, err := h.call(ctx, r.id, b, in, nil, unary[Out])
+		if err != nil {
+			return zero, err
+		}
+		return v.(Out), nil
+	}
+	return zero, h.Failed("call", &b.Method, r.id, err)
 }
 
 // nothing decodes the reply of a method that returns only an error.

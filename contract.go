@@ -4,6 +4,7 @@ import (
 	"reflect"
 
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/handler"
 )
 
@@ -35,7 +36,7 @@ func NewClient[E any](s *Service, spec ...any) (Client[E], error) {
 
 func (s *Service) newClient(t reflect.Type, spec []any) (*entityHandle, error) {
 	m := s.markers()
-	h := &entityHandle{svc: s}
+	h := &entityHandle{Target: dispatch.Target{Host: s.calls}, svc: s}
 	var options handler.EntityOptions
 	switch {
 	case len(spec) > 1:
@@ -62,7 +63,7 @@ func (s *Service) newClient(t reflect.Type, spec []any) (*entityHandle, error) {
 		}
 		h.scan, options, h.print = e.Table, e.Options, e.Fingerprint()
 	}
-	h.name, h.group = h.scan.Name(), options.ShardGroup.Or(crustertype.DefaultShardGroup)
+	h.Name, h.Group = h.scan.Name(), options.ShardGroup.Or(crustertype.DefaultShardGroup)
 	h.methods = runnerMethods(h.scan)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +71,7 @@ func (s *Service) newClient(t reflect.Type, spec []any) (*entityHandle, error) {
 		return nil, invalid("new client of %s: the service was started: make clients before Start", t)
 	}
 	s.clients = append(s.clients, h)
-	if owner := s.entities[h.name]; owner != nil {
+	if owner := s.entities[h.Name]; owner != nil {
 		return h, h.link(owner)
 	}
 	return h, nil
@@ -79,9 +80,9 @@ func (s *Service) newClient(t reflect.Type, spec []any) (*entityHandle, error) {
 // link connects a client with the implementation in the same process.
 func (h *entityHandle) link(owner *entityHandle) error {
 	if err := h.print.Check(owner.print); err != nil {
-		return crustertype.Errorf(crustertype.CodeContract, "client of entity type %q: %w", h.name, err)
+		return crustertype.Errorf(crustertype.CodeContract, "client of entity type %q: %w", h.Name, err)
 	}
-	h.typ, h.impl, h.methods = owner.typ, owner.impl, owner.methods
+	h.Type, h.impl, h.methods = owner.Type, owner.impl, owner.methods
 	return nil
 }
 
@@ -89,7 +90,7 @@ func (h *entityHandle) link(owner *entityHandle) error {
 // registered. s.mu is held.
 func (s *Service) linkClients() error {
 	for _, h := range s.clients {
-		if owner := s.entities[h.name]; owner != nil && h.typ == nil {
+		if owner := s.entities[h.Name]; owner != nil && h.Type == nil {
 			if err := h.link(owner); err != nil {
 				return err
 			}

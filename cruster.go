@@ -15,7 +15,6 @@ import (
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
 	"github.com/cruster-go/cruster/scheduler"
-	"github.com/cruster-go/cruster/storage"
 )
 
 // Service is one runner: it hosts the entities, workflows, singletons and crons
@@ -82,10 +81,10 @@ func New(cfg Config) (*Service, error) {
 	})
 	s.spawn = s.run.Spawn
 	s.calls = &dispatch.Host{
-		Run: s.run, Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, MaxPayload: cfg.MaxPayload,
-		Started: func(x []crustertype.Execution, res []storage.StartResult) { s.workflows.Started(x, res) },
+		Run: s.run, Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, MaxPayload: cfg.MaxPayload,
 	}
 	s.workflows = s.newWorkflows()
+	s.calls.Workflows = s.workflows
 	return s, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/handler"
 	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/runner"
@@ -79,7 +80,10 @@ func Register[E any](s *Service, impl E) (Client[E], error) {
 		Options: mailbox.Options{Capacity: o.Mailbox.Or(s.cfg.MailboxCapacity), Concurrency: max(0, o.Concurrency.Or(s.cfg.Concurrency))},
 		Idle:    max(0, time.Duration(o.Idle.Or(s.cfg.EntityIdle))),
 	}
-	h := &entityHandle{svc: s, name: typ.Name, group: typ.Group, typ: typ, scan: scan.Table, print: scan.Fingerprint(), impl: impl, methods: typ.Methods}
+	h := &entityHandle{
+		Target: dispatch.Target{Host: s.calls, Name: typ.Name, Group: typ.Group, Type: typ},
+		svc:    s, scan: scan.Table, print: scan.Fingerprint(), impl: impl, methods: typ.Methods,
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.run.Register(typ)
@@ -115,10 +119,13 @@ func (h *entityHandle) resolve(m any, pc uintptr) (*binding, error) {
 	if !ok {
 		var err error
 		if found, err = h.scan.Resolve(m); err != nil {
-			return nil, invalid("call an entity of type %q: %w", h.name, err)
+			return nil, invalid("call an entity of type %q: %w", h.Name, err)
 		}
 	}
 	rm := h.methods[found.Name]
 	typed := h.impl != nil && reflect.TypeOf(h.impl).AssignableTo(reflect.TypeOf(m).In(0))
-	return &binding{m: rm, what: invoke.What{Type: h.name, Method: rm.Name}, scanned: found, typed: typed, direct: typed && h.typ != nil && !rm.Persisted && !rm.Stream && !h.svc.cfg.AlwaysEncode}, nil
+	return &binding{
+		Method: dispatch.Method{M: rm, What: invoke.What{Type: h.Name, Method: rm.Name}}, scanned: found, typed: typed,
+		direct: typed && h.Type != nil && !rm.Persisted && !rm.Stream && !h.svc.cfg.AlwaysEncode,
+	}, nil
 }

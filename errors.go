@@ -97,19 +97,6 @@ func encodeError(err error) *crustertype.Failure { return userror.Encode(err) }
 
 func decodeError(f *crustertype.Failure) error { return userror.Decode(f) }
 
-// travelled returns err as a caller on another runner would get it, so that
-// nothing works only because the handler is local.
-func travelled(err error) error {
-	if err == nil {
-		return nil
-	}
-	return userror.Decode(userror.Encode(err))
-}
-
 func invalid(format string, args ...any) *Error {
 	return crustertype.Errorf(crustertype.CodeInvalid, format, args...)
-}
-
-func notRegistered(what, name string) *Error {
-	return crustertype.Errorf(crustertype.CodeNotRegistered, "%s %q is not registered: register it before Start, on every runner that hosts its %ss", what, name, what)
 }

@@ -81,6 +81,3 @@ func FenceToken(ctx context.Context) int64 {
 	}
 	return 0
 }
-
-var errTxOpen = crustertype.Errorf(crustertype.CodeTxOpen,
-	"an awaiting call while the transaction is open would wait for it: call before the first statement, or use Notify, which commits with the transaction")

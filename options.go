@@ -1,34 +1,28 @@
 package cruster
 
-import "time"
+import (
+	"time"
+
+	"github.com/cruster-go/cruster/internal/dispatch"
+)
 
 // CallOption changes one call. See [At], [After], [Key], [Uninterruptible] and
 // [Immediately].
-type CallOption interface{ applyCall(*callOptions) }
+type CallOption interface{ applyCall(*dispatch.Options) }
 
-type callOptions struct {
-	at              time.Time
-	after           time.Duration
-	scheduled       bool
-	key             string
-	keyed           bool
-	uninterruptible bool
-	immediately     bool
-}
+type callOption func(*dispatch.Options)
 
-type callOption func(*callOptions)
-
-func (f callOption) applyCall(o *callOptions) { f(o) }
+func (f callOption) applyCall(o *dispatch.Options) { f(o) }
 
 // At delivers the request at t, not before. The request is stored, whatever the
 // method's own delivery is. A time in the past means at once.
 func At(t time.Time) CallOption {
-	return callOption(func(o *callOptions) { o.at, o.scheduled = t, true })
+	return callOption(func(o *dispatch.Options) { o.At, o.Scheduled = t, true })
 }
 
 // After delivers the request d from now. See [At].
 func After(d time.Duration) CallOption {
-	return callOption(func(o *callOptions) { o.after, o.scheduled = d, true })
+	return callOption(func(o *dispatch.Options) { o.After, o.Scheduled = d, true })
 }
 
 // Key makes the request one with all others of the same key, entity and
@@ -36,24 +30,24 @@ func After(d time.Duration) CallOption {
 // same key with another body is refused with [ErrKeyConflict]. Persisted
 // methods only.
 func Key(k string) CallOption {
-	return callOption(func(o *callOptions) { o.key, o.keyed = k, true })
+	return callOption(func(o *dispatch.Options) { o.Key, o.Keyed = k, true })
 }
 
 // Uninterruptible lets the handler run on while the service shuts down, until
 // the context of Shutdown ends, instead of being cancelled at once. Persisted
 // methods only.
 func Uninterruptible() CallOption {
-	return callOption(func(o *callOptions) { o.uninterruptible = true })
+	return callOption(func(o *dispatch.Options) { o.Uninterruptible = true })
 }
 
 // Immediately sends from inside a handler or activity at once, instead of with
 // its commit: the request is sent even when the handler fails.
 func Immediately() CallOption {
-	return callOption(func(o *callOptions) { o.immediately = true })
+	return callOption(func(o *dispatch.Options) { o.Immediately = true })
 }
 
-func callOptionsOf(opts []CallOption) callOptions {
-	var o callOptions
+func callOptionsOf(opts []CallOption) dispatch.Options {
+	var o dispatch.Options
 	for _, opt := range opts {
 		if opt != nil {
 			opt.applyCall(&o)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/invoke"
 )
 
@@ -23,14 +24,14 @@ func (r Raw) Call(ctx context.Context, entityType, id, method string, payload []
 	}
 	o, err := h.check(ctx, id, b, opts)
 	if err == nil {
-		err = h.admissible(b, invoke.From(ctx))
+		err = h.Admissible(&b.Method, invoke.From(ctx))
+	}
+	var out crustertype.Outcome
+	if err == nil {
+		out, err = h.Outcome(ctx, invoke.From(ctx), id, &b.Method, in, o, crustertype.RequestID{})
 	}
 	if err != nil {
-		return nil, h.failed("call", b, id, err)
-	}
-	out, err := h.outcome(ctx, invoke.From(ctx), id, b, in, o, crustertype.RequestID{})
-	if err != nil {
-		return nil, h.failed("call", b, id, err)
+		return nil, h.Failed("call", &b.Method, id, err)
 	}
 	if out.Failure != nil {
 		return nil, decodeError(out.Failure)
@@ -53,7 +54,7 @@ func (r Raw) Await(ctx context.Context, id crustertype.RequestID) ([]byte, error
 	if err := r.s.serving(); err != nil {
 		return nil, err
 	}
-	out, err := r.s.run.Await(ctx, id)
+	out, err := r.s.calls.AwaitStored(ctx, crustertype.Shard{}, id)
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +69,13 @@ func (r Raw) prepare(entityType, method string, payload []byte) (*entityHandle, 
 	h := r.s.entities[entityType]
 	r.s.mu.Unlock()
 	if h == nil {
-		return nil, nil, nil, notRegistered("entity type", entityType)
+		return nil, nil, nil, dispatch.NotRegistered("entity type", entityType)
 	}
 	scanned, ok := h.scan.ByName(method)
 	if !ok {
 		return nil, nil, nil, crustertype.Errorf(crustertype.CodeNotRegistered, "entity type %q has no method %q", entityType, method)
 	}
-	b := &binding{m: h.methods[method], what: invoke.What{Type: h.name, Method: method}, scanned: scanned}
+	b := &binding{Method: dispatch.Method{M: h.methods[method], What: invoke.What{Type: h.Name, Method: method}}, scanned: scanned}
 	in := scanned.NewIn()
 	if len(payload) > 0 {
 		if err := r.s.cfg.Codec.Unmarshal(payload, in); err != nil {

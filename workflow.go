@@ -109,6 +109,7 @@ func (s *Service) newWorkflows() *replay.Engine {
 		Lease: s.run.Lease, ShardOf: s.run.ShardOf, Encode: encodeError, Decode: decodeError,
 		WakeAt:     func(_ crustertype.ExecutionRef, _ crustertype.Shard, at time.Time) { s.run.WakeAt(at) },
 		Sent:       func(m []crustertype.Message, res []storage.AcceptResult) { s.run.Admit(m, res) },
+		Join: s.calls.Join,
 		MaxPayload: s.cfg.MaxPayload, MaxDeliveries: s.cfg.MaxDeliveries, SuspendAfter: s.cfg.SuspendAfter, MaxResident: s.cfg.MaxResident,
 	})
 }

@@ -6,10 +6,12 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/handler"
 	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/replay"
 	"github.com/cruster-go/cruster/storage"
+	"github.com/cruster-go/cruster/transport"
 )
 
 // WorkflowClient starts and watches the executions of one workflow. It is a
@@ -121,7 +123,7 @@ func (c WorkflowClient[In, Out]) Execute(s Scope, req In) (Out, error) {
 	}
 	ctx := s.(context.Context)
 	if up := invoke.From(ctx); up != nil && up.TxOpen() {
-		return zero, c.h.failed("execute", p.ID, errTxOpen)
+		return zero, c.h.failed("execute", p.ID, dispatch.ErrTxOpen)
 	}
 	if _, err := c.h.svc.workflows.Start(ctx, p); err != nil {
 		return zero, c.h.failed("execute", p.ID, err)
@@ -177,9 +179,9 @@ func (c WorkflowClient[In, Out]) Join(s Scope, id string) (Out, error) {
 func (c WorkflowClient[In, Out]) join(ctx context.Context, verb, id string) (Out, error) {
 	var zero Out
 	if up := invoke.From(ctx); up != nil && up.TxOpen() {
-		return zero, c.h.failed(verb, id, errTxOpen)
+		return zero, c.h.failed(verb, id, dispatch.ErrTxOpen)
 	}
-	o, err := c.h.svc.workflows.Wait(ctx, c.h.ref(id))
+	o, err := c.h.svc.calls.Join(ctx, c.h.shard(id), c.h.ref(id))
 	if err != nil {
 		return zero, c.h.failed(verb, id, err)
 	}
@@ -194,21 +196,19 @@ func (c WorkflowClient[In, Out]) join(ctx context.Context, verb, id string) (Out
 // The contexts of its activities are cancelled, its verbs return [ErrCancelled],
 // and its compensations run. A finished execution is left alone.
 func (c WorkflowClient[In, Out]) Cancel(s Scope, id, reason string) error {
-	return c.h.act(s, "cancel", id, reason, c.h.svc.workflows.Cancel)
+	return c.h.act(s, "cancel", id, reason, dispatch.OpCancel)
 }
 
 // Terminate ends an execution at once: its code is not asked, and no
 // compensation runs. A finished execution is left alone.
 func (c WorkflowClient[In, Out]) Terminate(s Scope, id, reason string) error {
-	return c.h.act(s, "terminate", id, reason, c.h.svc.workflows.Terminate)
+	return c.h.act(s, "terminate", id, reason, dispatch.OpTerminate)
 }
 
 // Retry resumes a parked or dead execution where it stopped, after the fault was
 // removed, or opens a new run of a failed, cancelled or terminated one.
 func (c WorkflowClient[In, Out]) Retry(s Scope, id string) error {
-	return c.h.act(s, "retry", id, "", func(ctx context.Context, ref crustertype.ExecutionRef, _ string) error {
-		return c.h.svc.workflows.Retry(ctx, ref)
-	})
+	return c.h.act(s, "retry", id, "", dispatch.OpRetry)
 }
 
 // Execution describes one execution, for people and tools.
@@ -283,6 +283,8 @@ func (h *workflowHandle) ref(id string) crustertype.ExecutionRef {
 	return crustertype.ExecutionRef{Type: h.name, ID: id}
 }
 
+func (h *workflowHandle) shard(id string) crustertype.Shard { return h.svc.run.ShardOf(h.group, id) }
+
 // check reports what is wrong with the use of a client.
 func (h *workflowHandle) check(s Scope, id string) error {
 	if h == nil {
@@ -332,13 +334,14 @@ func (h *workflowHandle) start(ctx context.Context, p replay.StartParams) error 
 }
 
 // act does what is no start, and in a workflow makes it a step.
-func (h *workflowHandle) act(s Scope, verb, id, reason string, f func(context.Context, crustertype.ExecutionRef, string) error) error {
+func (h *workflowHandle) act(s Scope, verb, id, reason string, op transport.Op) error {
 	if err := h.check(s, id); err != nil {
 		return err
 	}
+	f := func(ctx context.Context) error { return h.svc.calls.Act(ctx, op, h.shard(id), h.ref(id), reason) }
 	if wf, ok := s.(*WorkflowContext); ok {
 		out, err := wf.journal(crustertype.StepLocal, verb+" "+h.name, [2]string{id, reason}, func(ctx context.Context, _ crustertype.RequestID) (crustertype.Outcome, error) {
-			return crustertype.Outcome{}, f(ctx, h.ref(id), reason)
+			return crustertype.Outcome{}, f(ctx)
 		})
 		if err != nil {
 			return err
@@ -346,7 +349,7 @@ func (h *workflowHandle) act(s Scope, verb, id, reason string, f func(context.Co
 		_, err = stepResult[struct{}](wf, out)
 		return err
 	}
-	return h.failed(verb, id, f(s.(context.Context), h.ref(id), reason))
+	return h.failed(verb, id, f(s.(context.Context)))
 }
 
 // failed names the operation in an error of cruster's own. nil stays nil.

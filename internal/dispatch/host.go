@@ -5,11 +5,14 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
+	"github.com/cruster-go/cruster/internal/replay"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/internal/userror"
 	"github.com/cruster-go/cruster/storage"
@@ -18,12 +21,15 @@ import (
 // Host is the service that calls are made through.
 type Host struct {
 	Run        *runner.Runner
+	Workflows  *replay.Engine
 	Store      storage.Store
 	Codec      codec.Codec
 	Lookup     func(name string) (codec.Codec, error)
+	Logger     *slog.Logger
 	MaxPayload int
-	Started    func([]crustertype.Execution, []storage.StartResult)
 	Streams    Gate
+	// Router reaches other runners; nil: there are none.
+	Router Router
 }
 
 // Decoder turns a stored or untyped reply into the caller's type.
@@ -63,20 +69,31 @@ func (h *Host) DecodeOutcome(o crustertype.Outcome, reply Decoder) (any, error) 
 	})
 }
 
-// Send stores sends and returns when they are durable.
+// maxFenced is how often sends are tried that meet a shard which is just moving.
+const maxFenced = 10
+
+// Send stores sends in one commit and returns when they are durable.
 func (h *Host) Send(ctx context.Context, unit storage.Unit) error {
+	var err error
+	for range maxFenced {
+		if err = h.sendOnce(ctx, unit); !errors.Is(err, storage.ErrFenced) {
+			return err
+		}
+	}
+	return err
+}
+
+func (h *Host) sendOnce(ctx context.Context, unit storage.Unit) error {
 	type answer struct {
 		res storage.Result
 		err error
 	}
-	digests := make([][16]byte, len(unit.Accepts))
-	for i := range unit.Accepts {
-		digests[i] = unit.Accepts[i].Digest
-	}
+	digests := digestsOf(unit.Accepts)
+	unit.Accepts = slices.Clone(unit.Accepts) // each try gives them their place anew
 	ch := make(chan answer, 1)
 	h.Run.Send(unit, func(res storage.Result, err error) {
 		if err == nil {
-			h.Started(unit.Starts, res.Starts)
+			h.Workflows.Started(unit.Starts, res.Starts)
 		}
 		ch <- answer{res, err}
 	})
@@ -85,35 +102,43 @@ func (h *Host) Send(ctx context.Context, unit storage.Unit) error {
 		if a.err != nil {
 			return crustertype.Errorf(crustertype.CodeUnavailable, "not stored: %w", a.err)
 		}
-		for i, acc := range a.res.Accepts {
-			if m := acc.Existing; m != nil && m.Digest != digests[i] {
-				return runner.KeyConflict(m.Address, m.Method, m.Key)
-			}
-		}
-		return nil
+		return conflict(a.res, digests)
 	case <-ctx.Done():
 		return StoppedWaiting(ctx, true)
 	}
 }
 
-// SendThrough writes sends into a transaction of the user's.
-func (h *Host) SendThrough(ctx context.Context, box storage.Outbox, unit storage.Unit) error {
-	digests := make([][16]byte, len(unit.Accepts))
-	for i := range unit.Accepts {
-		digests[i] = unit.Accepts[i].Digest
+func digestsOf(msgs []crustertype.Message) [][16]byte {
+	digests := make([][16]byte, len(msgs))
+	for i := range msgs {
+		digests[i] = msgs[i].Digest
 	}
-	res, err := box.Send(ctx, unit)
-	if err != nil {
-		return err
-	}
+	return digests
+}
+
+// conflict reports a key that was used with another body.
+func conflict(res storage.Result, digests [][16]byte) error {
 	for i, acc := range res.Accepts {
 		if m := acc.Existing; m != nil && m.Digest != digests[i] {
 			return runner.KeyConflict(m.Address, m.Method, m.Key)
 		}
 	}
+	return nil
+}
+
+// SendThrough writes sends into a transaction of the user's.
+func (h *Host) SendThrough(ctx context.Context, box storage.Outbox, unit storage.Unit) error {
+	digests := digestsOf(unit.Accepts)
+	res, err := box.Send(ctx, unit)
+	if err == nil {
+		err = conflict(res, digests)
+	}
+	if err != nil {
+		return err
+	}
 	box.OnCommit(func() {
 		h.Run.Admit(unit.Accepts, res.Accepts)
-		h.Started(unit.Starts, res.Starts)
+		h.Workflows.Started(unit.Starts, res.Starts)
 	})
 	return nil
 }

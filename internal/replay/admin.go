@@ -3,6 +3,8 @@ package replay
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/storage"
@@ -27,9 +29,17 @@ func (e *Engine) Cancel(ctx context.Context, ref crustertype.ExecutionRef, reaso
 		return err
 	}
 	if _, ok := e.cfg.Lease(x.Shard); !ok {
-		e.cfg.Nudge(x.Shard)
+		e.cfg.Nudge(x.Shard, x.ExecutionRef)
 		return nil
 	}
+	if !e.tellCancel(ref, reason) {
+		e.activate(ref, x.Shard, nil, true)
+	}
+	return nil
+}
+
+// tellCancel tells a resident run that it is to be cancelled, if there is one.
+func (e *Engine) tellCancel(ref crustertype.ExecutionRef, reason string) bool {
 	e.mu.Lock()
 	var run *Run
 	if s := e.slots[ref]; s != nil {
@@ -37,12 +47,69 @@ func (e *Engine) Cancel(ctx context.Context, ref crustertype.ExecutionRef, reaso
 		run = s.run
 	}
 	e.mu.Unlock()
-	if run != nil {
-		run.requestCancel(cancelled(reason))
-		return nil
+	if run == nil {
+		return false
 	}
-	e.activate(ref, x.Shard, nil, true)
-	return nil
+	run.requestCancel(cancelled(reason))
+	return true
+}
+
+// Notice looks at an execution for which others have stored something: a start,
+// a request to cancel, a retry.
+func (e *Engine) Notice(ctx context.Context, ref crustertype.ExecutionRef) {
+	if _, err := e.ready(); err != nil {
+		return
+	}
+	x, err := e.cfg.Store.Execution(ctx, ref)
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, storage.ErrNotFound) {
+			e.cfg.Logger.WarnContext(ctx, "an execution that was announced cannot be read", "execution", ref.String(), "error", err)
+		}
+		return
+	}
+	e.notice(&x)
+}
+
+func (e *Engine) notice(x *crustertype.Execution) {
+	if _, ok := e.cfg.Lease(x.Shard); !ok || x.Status.Final() {
+		return
+	}
+	if e.resident(x.ExecutionRef) && x.CancelAt.IsZero() {
+		return
+	}
+	if !x.CancelAt.IsZero() && e.tellCancel(x.ExecutionRef, x.CancelReason) {
+		return
+	}
+	e.activate(x.ExecutionRef, x.Shard, nil, true)
+}
+
+// search looks for runnable executions of the runner's shards that nobody
+// announced. It is a safety net.
+func (e *Engine) search(ctx context.Context) {
+	e.mu.Lock()
+	shards := slices.Collect(maps.Keys(e.shards))
+	full := e.backlog
+	e.mu.Unlock()
+	if full || len(shards) == 0 {
+		return // the feeder finds them
+	}
+	var after storage.Cursor
+	for {
+		page, next, err := e.cfg.Store.Runnable(ctx, shards, after, pageSize)
+		if err != nil {
+			if ctx.Err() == nil {
+				e.cfg.Logger.WarnContext(ctx, "executions cannot be searched, trying again later", "error", err)
+			}
+			return
+		}
+		for i := range page {
+			e.notice(&page[i])
+		}
+		if next == "" {
+			return
+		}
+		after = next
+	}
 }
 
 // Terminate ends an execution at once, without its code taking notice: no
@@ -110,7 +177,7 @@ func (e *Engine) Retry(ctx context.Context, ref crustertype.ExecutionRef) error 
 		return err
 	}
 	if _, ok := e.cfg.Lease(x.Shard); !ok {
-		e.cfg.Nudge(x.Shard)
+		e.cfg.Nudge(x.Shard, x.ExecutionRef)
 		return nil
 	}
 	e.activate(ref, x.Shard, nil, true)

@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"context"
+
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
 )
@@ -84,7 +86,7 @@ func (r *Run) params(ctx *invoke.Context, c Child) (StartParams, error) {
 func (r *Run) await(ctx *invoke.Context, ref crustertype.ExecutionRef) (crustertype.Outcome, error) {
 	r.slot.lend(1)
 	defer r.slot.lend(-1)
-	return r.e.Wait(ctx, ref)
+	return r.e.join(ctx, ref)
 }
 
 // unwanted reports whether steps that run are to end.
@@ -92,4 +94,12 @@ func (r *Run) unwanted() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.cancel != nil || r.ending
+}
+
+// join waits for an execution of this runner or another one.
+func (e *Engine) join(ctx context.Context, ref crustertype.ExecutionRef) (crustertype.Outcome, error) {
+	if e.cfg.Join == nil {
+		return e.Wait(ctx, ref)
+	}
+	return e.cfg.Join(ctx, e.shardOf(ref), ref)
 }

@@ -38,8 +38,14 @@ type Config struct {
 	// WakeAt asks for a call of Wake when at has come. The suspended execution
 	// is in storage by then; calling early or twice does no harm.
 	WakeAt func(ref crustertype.ExecutionRef, shard crustertype.Shard, at time.Time)
-	// Nudge tells the owner of a shard that work for it is in storage. Optional.
-	Nudge func(crustertype.Shard)
+	// Nudge tells the owner of a shard that something was stored for an
+	// execution of it. Optional.
+	Nudge func(crustertype.Shard, crustertype.ExecutionRef)
+	// Join waits for an execution that another runner owns. Default: Wait.
+	Join func(context.Context, crustertype.Shard, crustertype.ExecutionRef) (crustertype.Outcome, error)
+	// Poll is how often storage is searched for executions that nobody announced;
+	// 0: never.
+	Poll time.Duration
 
 	// Order calls submit after it has given the messages that u sends their
 	// place, where their shards are owned. Optional.
@@ -100,7 +106,7 @@ func (c *Config) setDefaults() {
 		c.WakeAt = func(crustertype.ExecutionRef, crustertype.Shard, time.Time) {}
 	}
 	if c.Nudge == nil {
-		c.Nudge = func(crustertype.Shard) {}
+		c.Nudge = func(crustertype.Shard, crustertype.ExecutionRef) {}
 	}
 	if c.Order == nil {
 		c.Order = func(_ *storage.Unit, submit func()) { submit() }
@@ -182,10 +188,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Unlock()
 	defer e.wg.Wait()
 	defer e.shut()
+	var poll <-chan time.Time
+	if e.cfg.Poll > 0 {
+		t := time.NewTicker(e.cfg.Poll)
+		defer t.Stop()
+		poll = t.C
+	}
 	for {
 		select {
 		case <-e.poke:
 			e.feed(ctx)
+		case <-poll:
+			e.search(ctx)
 		case <-ctx.Done():
 			return nil
 		}

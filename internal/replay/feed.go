@@ -147,7 +147,7 @@ func (e *Engine) Started(starts []crustertype.Execution, results []storage.Start
 			continue
 		}
 		if _, ok := e.cfg.Lease(x.Shard); !ok {
-			e.cfg.Nudge(x.Shard)
+			e.cfg.Nudge(x.Shard, x.ExecutionRef)
 			continue
 		}
 		e.activate(x.ExecutionRef, x.Shard, &x, false)

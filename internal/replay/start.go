@@ -106,7 +106,10 @@ func (e *Engine) Start(ctx context.Context, p StartParams) (existed bool, err er
 		return false, crustertype.ErrShuttingDown
 	}
 	switch {
-	case errors.Is(r.err, storage.ErrFenced):
+	case errors.Is(r.err, storage.ErrFenced): // the shard is just moving: as a start for its next owner
+		if now, ok := e.cfg.Lease(x.Shard); !ok || now != lease {
+			return e.Start(ctx, p)
+		}
 		return false, crustertype.ErrNotOwner
 	case r.err != nil:
 		return false, crustertype.Errorf(crustertype.CodeUnavailable, "not started: %w", r.err).At("start workflow", x.Address())

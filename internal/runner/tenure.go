@@ -222,3 +222,14 @@ func (r *Runner) Drop(shards []crustertype.Shard, cause error) {
 // Flush waits until everything that was handed to the lane before is durable, or
 // refused.
 func (r *Runner) Flush(ctx context.Context) error { return r.Commit.Sync(ctx) }
+
+// ShardLifetime ends when the runner is to give a shard away, and has ended when
+// it does not own it.
+func (r *Runner) ShardLifetime(s crustertype.Shard) context.Context {
+	if t := r.tenure(s); t != nil {
+		return t.life
+	}
+	ended, cancel := context.WithCancelCause(r.life)
+	cancel(crustertype.ErrNotOwner)
+	return ended
+}

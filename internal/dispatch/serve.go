@@ -1,0 +1,230 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cruster-go/cruster/codec"
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/invoke"
+	"github.com/cruster-go/cruster/internal/userror"
+	"github.com/cruster-go/cruster/storage"
+	"github.com/cruster-go/cruster/transport"
+)
+
+// Serve answers a request of another runner. Type, method, visibility and
+// ownership are checked before a body is decoded.
+func (h *Host) Serve(ctx context.Context, op transport.Op, body []byte) ([]byte, error) {
+	switch op {
+	case OpVolatile, OpPost:
+		return h.serveVolatile(ctx, body, op == OpVolatile)
+	case OpCall, OpSend:
+		return h.serveStored(ctx, body, op == OpCall)
+	case OpAwait:
+		var id crustertype.RequestID
+		if len(body) != len(id) {
+			return nil, errMalformed
+		}
+		copy(id[:], body)
+		return replyWith(h.Run.Await(ctx, id))
+	case OpJoin:
+		ref, _, err := decodeExecution(body)
+		if err != nil {
+			return nil, err
+		}
+		return replyWith(h.Workflows.Wait(ctx, ref))
+	case OpCancel, OpTerminate, OpRetry:
+		ref, reason, err := decodeExecution(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, h.act(ctx, op, ref, reason)
+	}
+	return nil, crustertype.Errorf(crustertype.CodeInvalid, "operation %d is unknown: the sender runs another version of cruster", op)
+}
+
+// replyWith encodes an outcome. Errors that are no outcome travel as such.
+func replyWith(out crustertype.Outcome, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return crustertype.EncodeOutcome(out), nil
+}
+
+// find returns what a request is for.
+func (h *Host) find(a crustertype.Address, method string) (*Target, *Method, error) {
+	typ := h.Run.Type(a.Type)
+	if typ == nil {
+		return nil, nil, NotRegistered("entity type", a.Type)
+	}
+	m := typ.Methods[method]
+	if m == nil {
+		return nil, nil, crustertype.Errorf(crustertype.CodeNotRegistered, "entity type %q has no method %q on its owner: all runners of a shard group need the same program", a.Type, method)
+	}
+	if err := crustertype.CheckID("entity ID", a.ID); err != nil {
+		return nil, nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	return &Target{Host: h, Name: typ.Name, Group: typ.Group, Type: typ}, &Method{M: m, What: invoke.What{Type: typ.Name, Method: method}}, nil
+}
+
+// mayCall refuses requests to protected methods from outside of handlers, and
+// those whose caller has another idea of the method.
+func mayCall(m *Method, internal, persisted, stream bool) error {
+	switch {
+	case m.M.Protected && !internal:
+		return crustertype.Errorf(crustertype.CodeForbidden, "the method is protected: it can be called from inside handlers and workflows only")
+	case m.M.Stream != stream, m.M.Persisted && !persisted:
+		return crustertype.Errorf(crustertype.CodeContract, "method %s has another kind or delivery on its owner: deploy the same contract everywhere", m.M.Name)
+	}
+	return nil
+}
+
+// volatileOf prepares an encoded best-effort request.
+func (h *Host) volatileOf(body []byte, stream bool) (*Target, *Method, transport.Envelope, *invoke.Info, codec.Codec, error) {
+	e, err := transport.Decode(body)
+	if err != nil {
+		return nil, nil, e, nil, nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	t, m, err := h.find(e.Address, e.Method)
+	if err == nil {
+		err = mayCall(m, e.Internal, false, stream)
+	}
+	if err != nil {
+		return nil, nil, e, nil, nil, err
+	}
+	if !h.Run.Open(h.Run.ShardOf(t.Group, e.Address.ID)) {
+		return nil, nil, e, nil, nil, crustertype.ErrNotOwner
+	}
+	c, err := h.Lookup(e.Codec)
+	if err != nil {
+		return nil, nil, e, nil, nil, crustertype.Errorf(crustertype.CodeEncoding, "%w", err)
+	}
+	meta, err := crustertype.DecodeMeta(e.Meta)
+	if err != nil {
+		return nil, nil, e, nil, nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	info := &invoke.Info{Address: e.Address, Method: e.Method, Attempt: 1, Chain: meta.Chain, Meta: meta, Collect: true}
+	return t, m, e, info, c, nil
+}
+
+func (h *Host) serveVolatile(ctx context.Context, body []byte, awaited bool) ([]byte, error) {
+	t, m, e, info, c, err := h.volatileOf(body, false)
+	if err != nil {
+		return nil, err
+	}
+	if !awaited {
+		return nil, t.postEncoded(e, m, info, c)
+	}
+	out, err := t.runHere(ctx, e.Address.ID, &Volatile{m: m, info: info}, c, e.Payload)
+	if err != nil && entered(err) {
+		out, err = crustertype.Outcome{Failure: userror.Encode(err)}, nil
+	}
+	return replyWith(out, err)
+}
+
+// entered reports that an error comes from a handler that was entered.
+func entered(err error) bool {
+	var e *crustertype.Error
+	return errors.As(err, &e) && (e.Executed || e.Code == crustertype.CodeUser || e.Code == crustertype.CodePanic)
+}
+
+func (t *Target) postEncoded(e transport.Envelope, m *Method, info *invoke.Info, c codec.Codec) error {
+	act, err := t.Type.Activate(e.Address.ID)
+	if err != nil {
+		return err
+	}
+	v := &Volatile{ctx: act.Lifetime(), t: t, act: act, m: m, info: info, run: func(ictx context.Context) error {
+		_, err := t.invoke(ictx, m, c, e.Payload)
+		return err
+	}}
+	v.Job = v
+	return act.Push(&v.Entry, &t.Type.Options, t.Run.Spawn)
+}
+
+func (h *Host) serveStored(ctx context.Context, body []byte, awaited bool) ([]byte, error) {
+	msg, err := decodeMessage(body)
+	if err != nil {
+		return nil, err
+	}
+	t, m, err := h.find(msg.Address, msg.Method)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := crustertype.DecodeMeta(msg.Meta)
+	if err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	if err := mayCall(m, meta.Internal, true, false); err != nil {
+		return nil, err
+	}
+	if len(msg.Payload) > h.MaxPayload {
+		return nil, crustertype.Errorf(crustertype.CodeTooLarge, "the request has %d bytes encoded: at most %d are allowed", len(msg.Payload), h.MaxPayload)
+	}
+	if awaited && t.Type.Options.Concurrency == 1 {
+		for _, a := range meta.Chain {
+			if a == msg.Address {
+				return nil, reentrant(nil, msg.Address)
+			}
+		}
+	}
+	msg.Shard = h.Run.ShardOf(t.Group, msg.Address.ID)
+	if !h.Run.Open(msg.Shard) {
+		return nil, crustertype.ErrNotOwner
+	}
+	if awaited {
+		return replyWith(h.Run.Call(ctx, msg))
+	}
+	return nil, h.Send(ctx, storage.Unit{Accepts: []crustertype.Message{msg}})
+}
+
+// ServeStream answers a stream of another runner.
+func (h *Host) ServeStream(ctx context.Context, op transport.Op, body []byte, send func([]byte) error) error {
+	if op != OpStream {
+		return crustertype.Errorf(crustertype.CodeInvalid, "operation %d is no stream: the sender runs another version of cruster", op)
+	}
+	t, m, e, info, c, err := h.volatileOf(body, true)
+	if err != nil {
+		return err
+	}
+	leave, err := h.Streams.Enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if m.M.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, m.M.Timeout, crustertype.ErrTimeout)
+		defer cancel()
+	}
+	in, err := m.M.Decode(c, e.Payload)
+	if err != nil {
+		return crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", m.M.Name, err)
+	}
+	ictx := invoke.New(ctx, h.Run.ShardLifetime(h.Run.ShardOf(t.Group, e.Address.ID)), info)
+	defer ictx.End()
+	return t.produce(ictx, m, in, send)
+}
+
+func (t *Target) produce(ictx *invoke.Context, m *Method, in any, send func([]byte) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = invoke.PanicError(p)
+		}
+	}()
+	for v, err := range m.M.Iterate(ictx, in) {
+		out := crustertype.Outcome{Codec: t.Codec.Name()}
+		if err == nil && ictx.Err() != nil {
+			err = context.Cause(ictx)
+		}
+		if err == nil {
+			out.Payload, err = t.Encode(v)
+		}
+		if err != nil {
+			out = crustertype.Outcome{Failure: userror.Encode(err)}
+		}
+		if sendErr := send(crustertype.EncodeOutcome(out)); sendErr != nil || err != nil {
+			return sendErr
+		}
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package dispatch
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/transport"
+)
+
+// What runners ask of each other. Numbers are never reused.
+const (
+	OpVolatile  transport.Op = 1  // a best-effort request: Envelope; answered with an outcome
+	OpPost      transport.Op = 2  // the same without an answer, accepted when it is in the mailbox
+	OpStream    transport.Op = 3  // a stream: Envelope; chunks are outcomes
+	OpCall      transport.Op = 4  // a persisted request: answered with its outcome
+	OpSend      transport.Op = 5  // the same, answered when it is durable
+	OpAwait     transport.Op = 6  // the outcome of a stored request
+	OpJoin      transport.Op = 7  // the outcome of an execution
+	OpCancel    transport.Op = 8  // cancel an execution
+	OpTerminate transport.Op = 9  // terminate an execution
+	OpRetry     transport.Op = 10 // retry an execution
+	OpNudge     transport.Op = 11 // work for the receiver is in storage
+	OpGranted   transport.Op = 12 // shards were handed over to the receiver
+	OpGoodbye   transport.Op = 13 // the sender has left the cluster
+	OpPing      transport.Op = 14 // is the receiver alive
+)
+
+var errMalformed = crustertype.Errorf(crustertype.CodeInvalid, "malformed request: the sender runs another version of cruster")
+
+// request is a persisted request on its way to the owner of its shard: flags,
+// key, digest and times, then an envelope.
+func encodeMessage(m *crustertype.Message) []byte {
+	var flags byte
+	if m.Uninterrupted {
+		flags |= 1
+	}
+	b := make([]byte, 0, 96+len(m.Key)+len(m.Meta)+len(m.Payload))
+	b = append(b, 1, flags)
+	b = append(b, m.Digest[:]...)
+	b = binary.AppendVarint(b, micros(m.CreatedAt))
+	b = binary.AppendVarint(b, micros(m.DeliverAt))
+	b = appendText(b, m.Key)
+	e := transport.Envelope{ID: m.ID, Address: m.Address, Method: m.Method, Persist: true, Codec: m.Codec, Payload: m.Payload, Meta: m.Meta}
+	return e.Encode(b)
+}
+
+func decodeMessage(b []byte) (crustertype.Message, error) {
+	var m crustertype.Message
+	if len(b) < 2+len(m.Digest) || b[0] != 1 || b[1] > 1 {
+		return m, errMalformed
+	}
+	m.Uninterrupted = b[1]&1 != 0
+	copy(m.Digest[:], b[2:])
+	r := fields{b: b[2+len(m.Digest):]}
+	m.CreatedAt, m.DeliverAt = r.time(), r.time()
+	m.Key = r.text(crustertype.MaxIDLen)
+	if r.err != nil {
+		return m, r.err
+	}
+	e, err := transport.Decode(r.b)
+	if err != nil {
+		return m, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	}
+	m.ID, m.Address, m.Method, m.Codec, m.Payload, m.Meta = e.ID, e.Address, e.Method, e.Codec, e.Payload, e.Meta
+	m.State = crustertype.MessagePending
+	return m, nil
+}
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// encodeExecution is how an execution is named, with a text such as a reason.
+func encodeExecution(ref crustertype.ExecutionRef, text string) []byte {
+	return appendText(appendText(appendText([]byte{1}, ref.Type), ref.ID), text)
+}
+
+// maxText bounds a reason.
+const maxText = 64 << 10
+
+func decodeExecution(b []byte) (ref crustertype.ExecutionRef, text string, err error) {
+	if len(b) == 0 || b[0] != 1 {
+		return ref, "", errMalformed
+	}
+	r := fields{b: b[1:]}
+	ref.Type, ref.ID, text = r.text(crustertype.MaxNameLen), r.text(crustertype.MaxIDLen), r.text(maxText)
+	return ref, text, r.end()
+}
+
+// fields takes values off b; after the first error it yields zero values.
+type fields struct {
+	b   []byte
+	err error
+}
+
+func (r *fields) varint() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *fields) time() time.Time {
+	v := r.varint()
+	if v == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(v)
+}
+
+func (r *fields) count(most int) int {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || v > uint64(most) {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return int(v)
+}
+
+func (r *fields) text(most int) string {
+	n := r.count(most)
+	if n > len(r.b) {
+		r.fail()
+		return ""
+	}
+	s := string(r.b[:n])
+	r.b = r.b[n:]
+	return s
+}
+
+func (r *fields) fail() {
+	r.b = nil
+	if r.err == nil {
+		r.err = errMalformed
+	}
+}
+
+func (r *fields) end() error {
+	if r.err == nil && len(r.b) > 0 {
+		r.fail()
+	}
+	return r.err
+}
+
+// ErrHere says that the shard which was to be asked elsewhere is owned here.
+var ErrHere = errors.New("the shard is owned here")
