@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +106,7 @@ func compare(b *testing.B, callers []int, systems []system) {
 			for _, s := range systems {
 				b.Run(s.name, func(b *testing.B) {
 					w := s.open(b, n) // once: what follows runs with a growing b.N
+					warm(b, n, w)
 					b.Run("op", func(b *testing.B) { measure(b, n, w) })
 				})
 			}
@@ -112,21 +114,59 @@ func compare(b *testing.B, callers []int, systems []system) {
 	}
 }
 
-// usage is what the server has done.
-type usage struct{ wal, transactions int64 }
+// warm lets every caller do the work twice, so that connections are there and
+// statements prepared.
+func warm(b *testing.B, callers int, w work) {
+	b.Helper()
+	var running sync.WaitGroup
+	for caller := range callers {
+		running.Go(func() {
+			for i := range 2 {
+				if err := w.do(caller, -1-i); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	running.Wait()
+}
+
+// usage is what the server, and this process, have done.
+type usage struct {
+	wal, transactions int64
+	client            time.Duration // of the processors
+	server            time.Duration // of those of its processes that run here
+}
 
 func (u *usage) read(b testing.TB, conn *pgx.Conn) {
 	b.Helper()
-	err := conn.QueryRow(b.Context(), `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint`).
-		Scan(&u.wal, &u.transactions)
+	var pids []int
+	err := conn.QueryRow(b.Context(), `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+		(SELECT array_agg(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid())`).Scan(&u.wal, &u.transactions, &pids)
 	if err != nil {
 		b.Fatal(err)
+	}
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	u.client = time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid)) // nanoseconds that ran, that waited, and how often
+		if err != nil {
+			return // the server runs elsewhere, or not on Linux
+		}
+		var ran time.Duration
+		if _, err := fmt.Sscan(string(text), &ran); err == nil {
+			u.server += ran
+		}
 	}
 }
 
 // measure runs w.do from so many callers and reports, beside the rate, the
 // median and the 99th percentile of its duration, and for each operation the
-// transactions that wrote and the bytes of WAL, both as the server counts them.
+// transactions that wrote and the bytes of WAL, both as the server counts them,
+// and the processor time of this process and of the server's.
 func measure(b *testing.B, callers int, w work) {
 	conn := must(pgx.Connect(b.Context(), os.Getenv(testdb.EnvURL)))
 	defer conn.Close(context.WithoutCancel(b.Context()))
@@ -153,10 +193,15 @@ func measure(b *testing.B, callers int, w work) {
 	}
 	b.ReportMetric(float64(after.transactions-before.transactions)/n, "commits/op")
 	b.ReportMetric(float64(after.wal-before.wal)/n, "WAL-B/op")
+	micros := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+	b.ReportMetric(micros(after.client-before.client)/n, "client-us/op")
+	if before.server > 0 {
+		b.ReportMetric(micros(after.server-before.server)/n, "server-us/op")
+	}
 	if all := slices.Concat(took...); len(all) > 0 {
 		slices.Sort(all)
-		b.ReportMetric(float64(all[len(all)/2].Nanoseconds())/1000, "p50-us")
-		b.ReportMetric(float64(all[len(all)*99/100].Nanoseconds())/1000, "p99-us")
+		b.ReportMetric(micros(all[len(all)/2]), "p50-us")
+		b.ReportMetric(micros(all[len(all)*99/100]), "p99-us")
 	}
 	if w.idle == 0 {
 		perSecond(b)
