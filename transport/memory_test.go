@@ -152,6 +152,7 @@ func TestNetworkKill(t *testing.T) {
 		}()
 		synctest.Wait()
 		n.Kill("b")
+		synctest.Wait()
 		wantError(t, <-done, crustertype.CodeUnavailable, true)
 		_, err := a.Call(t.Context(), "b", 0, nil)
 		wantError(t, err, crustertype.CodeUnavailable, false)

@@ -149,13 +149,14 @@ func (n *node) dialed(p *peer, d *dialing) {
 }
 
 // addresses returns where calls to the peer of a session go: where it was
-// dialled, and where it says that it is.
+// dialled, and where it says that it is. The accepting end of a connection to
+// oneself is none.
 func (s *session) addresses() []string {
 	var list []string
 	if s.dialed != "" {
 		list = append(list, s.dialed)
 	}
-	if g := s.peer.Load(); g != nil && g.hello.Address != "" && g.hello.Address != s.dialed {
+	if g := s.peer.Load(); g != nil && g.hello.Address != "" && g.hello.Address != s.dialed && g.hello.Address != s.node.self.Load().Address {
 		list = append(list, g.hello.Address)
 	}
 	return list
