@@ -120,3 +120,12 @@ type Lock struct {
 	// faster: then storage has decided, and this lock is to be unlocked.
 	From crustertype.Incarnation
 }
+
+// Raiser is a [Session] of a lock service whose revisions can fall behind those
+// that storage has seen, because the service was restored from a backup.
+type Raiser interface {
+	// Raise makes revisions of locks taken from now on higher than all before.
+	// It is for when storage does not let a shard be taken over from the very
+	// owner that it names: then raise, unlock and lock again. It is idempotent.
+	Raise(ctx context.Context) error
+}

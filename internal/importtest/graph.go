@@ -12,14 +12,18 @@ type rule struct {
 
 // Modules named in more than one row.
 const (
-	backoff = "github.com/cenkalti/backoff"
-	msgpack = "github.com/vmihailenco/msgpack"
-	pgx     = "github.com/jackc/pgx"
-	sqlite  = "modernc.org/sqlite"
-	sys     = "golang.org/x/sys"
-	xxhash  = "github.com/cespare/xxhash"
-	cmp     = "github.com/google/go-cmp"
-	goleak  = "go.uber.org/goleak"
+	backoff    = "github.com/cenkalti/backoff"
+	msgpack    = "github.com/vmihailenco/msgpack"
+	pgx        = "github.com/jackc/pgx"
+	sqlite     = "modernc.org/sqlite"
+	sys        = "golang.org/x/sys"
+	etcd       = "go.etcd.io/etcd"
+	memberlist = "github.com/hashicorp/memberlist"
+	grpc       = "google.golang.org/grpc"
+	zap        = "go.uber.org/zap"
+	xxhash     = "github.com/cespare/xxhash"
+	cmp        = "github.com/google/go-cmp"
+	goleak     = "go.uber.org/goleak"
 )
 
 // graph is the table. A name that ends in "/*" stands for every package below
@@ -45,7 +49,8 @@ var graph = map[string]rule{
 	"scheduler":      {inside: []string{"crustertype"}, outside: []string{backoff}},
 
 	// Members in the runner's own storage, by its contract alone: the default.
-	"membership/stored": {inside: []string{"crustertype", "membership", "storage"}},
+	"membership/stored":         {inside: []string{"crustertype", "membership", "membership/internal/claim", "storage"}},
+	"membership/internal/claim": {inside: []string{"crustertype", "membership"}},
 
 	// Suites that every implementation of a port passes.
 	"storage/storagetest":          {inside: []string{"crustertype", "storage"}},
@@ -60,6 +65,17 @@ var graph = map[string]rule{
 	// imports them.
 	"storage/sqlite":   {inside: []string{"crustertype", "storage"}, outside: []string{sqlite, sys}},
 	"storage/postgres": {inside: []string{"crustertype", "storage"}, outside: []string{pgx}},
+	"membership/etcd": {
+		inside:   []string{"crustertype", "membership", "membership/internal/claim"},
+		outside:  []string{etcd},
+		tests:    []string{"membership/stored/storedtest"},
+		testsOut: []string{grpc, zap},
+	},
+	"membership/gossip": {
+		inside:  []string{"crustertype", "membership"},
+		outside: []string{memberlist},
+		tests:   []string{"storage", "membership/stored", "membership/stored/storedtest"},
+	},
 	"membership/postgres": {
 		inside: []string{"membership/stored", "storage"},
 		tests:  []string{"crustertype", "membership", "storage/postgres", "internal/testdb"},
@@ -141,4 +157,4 @@ var aboveRoot = []string{"crustertest", "cmd/*", "examples/*"}
 var ports = []string{"storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler"}
 
 // adapters bring a database, a network or a cluster with them.
-var adapters = []string{"storage/sqlite", "storage/postgres", "membership/postgres"}
+var adapters = []string{"storage/sqlite", "storage/postgres", "membership/postgres", "membership/etcd", "membership/gossip"}

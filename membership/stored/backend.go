@@ -5,25 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/membership"
+	"github.com/cruster-go/cruster/membership/internal/claim"
 	"github.com/cruster-go/cruster/storage"
 )
-
-// maxFights is how often a process takes its address back from another one
-// that lives, before it believes that two are configured with it.
-const maxFights = 3
-
-// fightWindow is for how many TTLs a lost fight counts.
-const fightWindow = 20
 
 // Options are what [New] can be told.
 type Options struct {
 	// Logger gets what an operator should know. Default: slog.Default().
 	Logger *slog.Logger
+	// Sole says that no other process can use the store, as with SQLite. What
+	// other records it has were left behind, and are removed by Join.
+	Sole bool
 }
 
 // Backend is a membership over the runner records of a store.
@@ -36,11 +32,8 @@ type Options struct {
 type Backend struct {
 	store storage.Ownership
 	log   *slog.Logger
-
-	mu     sync.Mutex
-	ended  map[crustertype.Incarnation]bool // sessions of ours that are over, whose records may live
-	fenced map[string]bool                  // addresses whose last session was ended by somebody else
-	fights map[string][]time.Time           // by address: when another live runner was found on it after that
+	sole  bool
+	desk  claim.Desk
 }
 
 var _ membership.Backend = (*Backend)(nil)
@@ -55,10 +48,7 @@ func New(store storage.Ownership, opts *Options) *Backend {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Backend{
-		store: store, log: o.Logger, ended: make(map[crustertype.Incarnation]bool),
-		fenced: make(map[string]bool), fights: make(map[string][]time.Time),
-	}
+	return &Backend{store: store, log: o.Logger, sole: o.Sole}
 }
 
 // Join makes self, which has registered with the store, a member.
@@ -100,63 +90,24 @@ func (b *Backend) Join(ctx context.Context, self membership.Member, ttl time.Dur
 	return s, nil
 }
 
-// claim returns which of the live records self replaces.
+// claim returns the records that self replaces.
 func (b *Backend) claim(self membership.Member, runners []storage.Runner, ttl time.Duration) ([]crustertype.Incarnation, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var replaced []crustertype.Incarnation
-	var other crustertype.Incarnation // that lives on our address, and is not ours
-	stale := make(map[crustertype.Incarnation]bool)
+	var live []membership.Member
+	var others []crustertype.Incarnation
 	for _, r := range runners {
-		switch {
-		case r.Incarnation == self.Incarnation:
-		case b.ended[r.Incarnation]:
-			stale[r.Incarnation] = true
-			replaced = append(replaced, r.Incarnation)
-		case self.Address != "" && r.Address == self.Address:
-			other = r.Incarnation
-			replaced = append(replaced, r.Incarnation)
+		live = append(live, memberOf(r))
+		if r.Incarnation != self.Incarnation {
+			others = append(others, r.Incarnation)
 		}
 	}
-	b.ended = stale // the others have expired
-	if other == 0 {
-		delete(b.fenced, self.Address)
-		delete(b.fights, self.Address)
-		return replaced, nil
+	if b.sole {
+		return others, nil
 	}
-	if !b.fenced[self.Address] && other < self.Incarnation {
-		return replaced, nil // the process before us
-	}
-	now := time.Now()
-	fights := append(b.fights[self.Address], now)
-	for now.Sub(fights[0]) > fightWindow*ttl {
-		fights = fights[1:]
-	}
-	b.fights[self.Address] = fights
-	b.log.Warn("another live runner uses this address", "address", self.Address, "incarnation", int64(self.Incarnation), "other", int64(other), "times", len(fights))
-	if len(fights) >= maxFights {
-		return nil, fmt.Errorf("%w: %q is incarnation %d, which has ended our sessions %d times: give each runner an address of its own",
-			membership.ErrAddressTaken, self.Address, other, len(fights))
-	}
-	if other > self.Incarnation {
-		return nil, fmt.Errorf("%w: a newer incarnation, %d, has registered with the address %q: register again", membership.ErrExpired, other, self.Address)
-	}
-	return replaced, nil
+	return b.desk.Join(b.log, self, live, ttl)
 }
 
-// over notes the end of a session.
-func (b *Backend) over(s *session, fenced bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.ended[s.inc] = true
-	if s.address != "" {
-		b.fenced[s.address] = fenced
+func memberOf(r storage.Runner) membership.Member {
+	return membership.Member{
+		Incarnation: r.Incarnation, Address: r.Address, Groups: r.Groups, Weight: r.Weight, Version: r.Version, Draining: r.Draining,
 	}
-}
-
-// forget notes that a record is gone.
-func (b *Backend) forget(inc crustertype.Incarnation) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.ended, inc)
 }

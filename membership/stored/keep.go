@@ -199,9 +199,7 @@ func (s *session) look(ctx context.Context) error {
 	members := make([]membership.Member, len(runners))
 	own := -1
 	for i, r := range runners {
-		members[i] = membership.Member{
-			Incarnation: r.Incarnation, Address: r.Address, Groups: r.Groups, Weight: r.Weight, Version: r.Version, Draining: r.Draining,
-		}
+		members[i] = memberOf(r)
 		if r.Incarnation == s.inc {
 			own = i
 		}

@@ -159,7 +159,7 @@ func (s *session) end(err error) {
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
-	s.b.over(s, fenced) // first, as who sees the end may join at once
+	s.b.desk.Over(s.inc, s.address, fenced) // first, as who sees the end may join at once
 	s.cancel()
 	close(s.done)
 	s.signal()
@@ -336,7 +336,7 @@ func (s *session) Leave(ctx context.Context) error {
 	if err := s.store.Unregister(ctx, s.inc); err != nil {
 		return fmt.Errorf("membership: leave: %w", err)
 	}
-	s.b.forget(s.inc)
+	s.b.desk.Forget(s.inc)
 	return nil
 }
 
