@@ -156,7 +156,9 @@ func TestListBesideABacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer plain.Close(context.WithoutCancel(t.Context()))
-	got, _, err := f.Messages(t.Context(), storage.MessageFilter{Type: "counter", ID: "hot", States: []crustertype.MessageState{crustertype.MessagePending}})
+	got, _, err := f.Messages(t.Context(), storage.MessageFilter{
+		Type: "counter", ID: "hot", States: []crustertype.MessageState{crustertype.MessagePending}, Limit: 20,
+	})
 	if err != nil || len(got) != 0 {
 		t.Errorf("%d messages, %v, want none", len(got), err)
 	}
