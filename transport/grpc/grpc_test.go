@@ -1,0 +1,47 @@
+package grpctransport_test
+
+import (
+	"log/slog"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/cruster-go/cruster/transport"
+	grpctransport "github.com/cruster-go/cruster/transport/grpc"
+	"github.com/cruster-go/cruster/transport/transporttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func quiet(o transport.Options) transport.Options {
+	o.Logger = slog.New(slog.DiscardHandler)
+	return o
+}
+
+func open(t *testing.T, o grpctransport.Options) transport.Transport {
+	t.Helper()
+	o.Limits = quiet(o.Limits)
+	tr, err := grpctransport.New(o)
+	if err != nil {
+		t.Fatalf("New = %v", err)
+	}
+	return tr
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	transporttest.Run(t, func(*testing.T) transporttest.Harness {
+		return transporttest.Harness{
+			New: func(t *testing.T, address string, o transport.Options) transport.Transport {
+				if address == "" {
+					address = "127.0.0.1:0"
+				}
+				return open(t, grpctransport.Options{Listen: address, Limits: o})
+			},
+			Client: func(t *testing.T, o transport.Options) transport.Transport {
+				return open(t, grpctransport.Options{Limits: o})
+			},
+			Nowhere: "127.0.0.1:1",
+		}
+	})
+}
