@@ -39,14 +39,15 @@ var graph = map[string]rule{
 
 	// Ports: a contract, an implementation in memory, a suite. They know
 	// neither the engine nor each other.
-	"storage":        {inside: []string{"crustertype"}},
-	"storage/memory": {inside: []string{"crustertype", "storage"}},
-	"sharding":       {inside: []string{"crustertype"}, outside: []string{xxhash}},
-	"membership":     {inside: []string{"crustertype"}, outside: []string{backoff}},
-	"mailbox":        {inside: []string{"crustertype"}},
-	"journal":        {inside: []string{"crustertype", "codec"}},
-	"transport":      {inside: []string{"crustertype", "codec"}, outside: []string{backoff}},
-	"scheduler":      {inside: []string{"crustertype"}, outside: []string{backoff}},
+	"storage":                  {inside: []string{"crustertype"}},
+	"storage/memory":           {inside: []string{"crustertype", "storage"}},
+	"sharding":                 {inside: []string{"crustertype"}, outside: []string{xxhash}},
+	"membership":               {inside: []string{"crustertype"}, outside: []string{backoff}},
+	"mailbox":                  {inside: []string{"crustertype"}},
+	"journal":                  {inside: []string{"crustertype", "codec"}},
+	"transport/internal/quiet": {},
+	"transport":                {inside: []string{"crustertype", "codec"}, outside: []string{backoff}},
+	"scheduler":                {inside: []string{"crustertype"}, outside: []string{backoff}},
 
 	// Members in the runner's own storage, by its contract alone: the default.
 	"membership/stored":         {inside: []string{"crustertype", "membership", "membership/internal/claim", "storage"}},
@@ -65,6 +66,7 @@ var graph = map[string]rule{
 	// imports them.
 	"storage/sqlite":   {inside: []string{"crustertype", "storage"}, outside: []string{sqlite, sys}},
 	"storage/postgres": {inside: []string{"crustertype", "storage"}, outside: []string{pgx}},
+	"transport/grpc":   {inside: []string{"crustertype", "transport", "transport/internal/quiet"}, outside: []string{grpc}},
 	"membership/etcd": {
 		inside:   []string{"crustertype", "membership", "membership/internal/claim"},
 		outside:  []string{etcd},
@@ -157,4 +159,4 @@ var aboveRoot = []string{"crustertest", "cmd/*", "examples/*"}
 var ports = []string{"storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler"}
 
 // adapters bring a database, a network or a cluster with them.
-var adapters = []string{"storage/sqlite", "storage/postgres", "membership/postgres", "membership/etcd", "membership/gossip"}
+var adapters = []string{"storage/sqlite", "storage/postgres", "transport/grpc", "membership/postgres", "membership/etcd", "membership/gossip"}
