@@ -10,8 +10,10 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/membership"
 	"github.com/cruster-go/cruster/storage"
 	"github.com/cruster-go/cruster/storage/memory"
+	"github.com/cruster-go/cruster/transport"
 )
 
 // Config configures a [Service]. The zero value of a field means its default;
@@ -86,6 +88,40 @@ type Config struct {
 	// KeyRetention is how long tombstones are kept. Default: for ever.
 	KeyRetention time.Duration
 
+	// Transport reaches the other runners, for example one of transport/grpc. With
+	// it the service is one of several that share the storage and split its
+	// shards. Default: none; the service has the storage for itself.
+	Transport transport.Transport
+
+	// Membership says who the other runners are. It needs a Transport. Default:
+	// one that is kept in the storage.
+	Membership membership.Backend
+
+	// ClusterName must be the same for all runners: others are refused. Default
+	// "cruster".
+	ClusterName string
+
+	// Weight is the runner's share of the shards, relative to that of the others.
+	// Default 1; -1: it takes none, and only calls.
+	Weight int
+
+	// RebalanceDelay is how long runners wait, after another one has joined,
+	// before they give shards to it. Default 300ms; -1: not at all.
+	RebalanceDelay time.Duration
+
+	// HandlerGrace is how long running handlers may go on when their shard moves,
+	// before they are cancelled. Default 1s; -1: not at all.
+	HandlerGrace time.Duration
+
+	// DrainTimeout is after what time handlers of a shard that moves are cancelled
+	// even if they are uninterruptible; after twice that, the shard moves without
+	// them, and what they commit is refused. Default 10s.
+	DrainTimeout time.Duration
+
+	// RouteTimeout is how long a call looks for the owner of its entity while
+	// there is none, or it cannot be reached. Default: LeaseTTL and 5s.
+	RouteTimeout time.Duration
+
 	// AlwaysEncode sends the requests and replies of local calls through the
 	// codec too, so that tests notice what cannot travel.
 	AlwaysEncode bool
@@ -123,6 +159,14 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxPayload, 4<<20)
 	setDuration(&c.SingletonBackoff, time.Second)
 	setDuration(&c.Retention, 7*24*time.Hour)
+	setDefault(&c.Weight, 1)
+	setDuration(&c.RebalanceDelay, 300*time.Millisecond)
+	setDuration(&c.HandlerGrace, time.Second)
+	setDuration(&c.DrainTimeout, 10*time.Second)
+	setDuration(&c.RouteTimeout, c.LeaseTTL+5*time.Second)
+	if c.ClusterName == "" {
+		c.ClusterName = "cruster"
+	}
 	return c
 }
 
@@ -162,6 +206,16 @@ func (c Config) validate() error {
 	longer("SuspendAfter", c.SuspendAfter, time.Millisecond, false)
 	longer("SingletonBackoff", c.SingletonBackoff, time.Millisecond, false)
 	longer("Retention", c.Retention, time.Second, true)
+	longer("RebalanceDelay", c.RebalanceDelay, 0, true)
+	longer("HandlerGrace", c.HandlerGrace, 0, true)
+	longer("DrainTimeout", c.DrainTimeout, time.Millisecond, false)
+	longer("RouteTimeout", c.RouteTimeout, time.Millisecond, false)
+	if c.Weight < -1 || c.Weight > 1000 {
+		bad("Weight is %d: it must be from 1 to 1000, or -1 for no shards", c.Weight)
+	}
+	if c.Membership != nil && c.Transport == nil {
+		bad("Membership is set, and Transport is not: runners that know of each other have to reach each other")
+	}
 	if c.KeyRetention < 0 {
 		bad("KeyRetention is %v: it must not be negative; 0 keeps tombstones for ever", c.KeyRetention)
 	}
@@ -186,13 +240,14 @@ func ConfigFromEnv(prefix string) (Config, error) {
 	}
 	for name, p := range map[string]*int{
 		"SHARDS_PER_GROUP": &c.ShardsPerGroup, "MAILBOX_CAPACITY": &c.MailboxCapacity, "CONCURRENCY": &c.Concurrency,
-		"MAX_DELIVERIES": &c.MaxDeliveries, "MAX_RESIDENT": &c.MaxResident, "MAX_PAYLOAD": &c.MaxPayload,
+		"WEIGHT": &c.Weight, "MAX_DELIVERIES": &c.MaxDeliveries, "MAX_RESIDENT": &c.MaxResident, "MAX_PAYLOAD": &c.MaxPayload,
 	} {
 		read(name, "a whole number", func(s string) (err error) { *p, err = strconv.Atoi(s); return err })
 	}
 	for name, p := range map[string]*time.Duration{
 		"ENTITY_IDLE": &c.EntityIdle, "POLL_INTERVAL": &c.PollInterval, "LEASE_TTL": &c.LeaseTTL, "SUSPEND_AFTER": &c.SuspendAfter,
 		"SINGLETON_BACKOFF": &c.SingletonBackoff, "RETENTION": &c.Retention, "KEY_RETENTION": &c.KeyRetention,
+		"REBALANCE_DELAY": &c.RebalanceDelay, "HANDLER_GRACE": &c.HandlerGrace, "DRAIN_TIMEOUT": &c.DrainTimeout, "ROUTE_TIMEOUT": &c.RouteTimeout,
 	} {
 		read(name, "a duration such as 90s or 5m", func(s string) (err error) {
 			if *p = -1; s != "-1" {

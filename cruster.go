@@ -9,11 +9,13 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/cluster"
 	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/duty"
 	"github.com/cruster-go/cruster/internal/replay"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/membership/stored"
 	"github.com/cruster-go/cruster/scheduler"
 )
 
@@ -27,6 +29,7 @@ type Service struct {
 	codecs    *codec.Registry
 	spawn     mailbox.Spawn
 	calls     *dispatch.Host
+	node      *cluster.Node // nil: the service is alone
 	ownsStore bool
 
 	mu         sync.Mutex
@@ -47,6 +50,7 @@ const (
 	stateNew state = iota
 	stateStarting
 	stateServing
+	stateDraining // the cluster takes the shards; calls go on
 	stateStopping
 	stateStopped
 )
@@ -74,10 +78,17 @@ func New(cfg Config) (*Service, error) {
 	s.run = runner.New(runner.Config{
 		Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, ShardsPerGroup: cfg.ShardsPerGroup,
 		MaxPayload: cfg.MaxPayload, MaxDeliveries: cfg.MaxDeliveries, PollInterval: cfg.PollInterval, LeaseTTL: cfg.LeaseTTL,
+		Cluster:    cfg.Transport != nil,
 		Redelivery: scheduler.Policy{Kind: scheduler.Exponential, Initial: 100 * time.Millisecond, Max: time.Minute, Jitter: 0.2},
 		Encode:     encodeError, Decode: decodeError,
 		Wake:    func(ref crustertype.ExecutionRef) { s.workflows.Wake(ref) },
 		Recover: func(ctx context.Context, shards []crustertype.Shard) error { return s.workflows.Recover(ctx, shards) },
+		Fenced: func(shards []crustertype.Shard) {
+			if s.node != nil {
+				s.node.Fenced(shards)
+			}
+		},
+		Stored: func(m *crustertype.Message) { s.tell(dispatch.Note{Shard: m.Shard, At: m.DeliverAt}) },
 	})
 	s.spawn = s.run.Spawn
 	s.calls = &dispatch.Host{
@@ -85,7 +96,36 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.workflows = s.newWorkflows()
 	s.calls.Workflows = s.workflows
+	if cfg.Transport != nil {
+		return s, s.joinable()
+	}
 	return s, nil
+}
+
+// joinable gives the service its part in a cluster.
+func (s *Service) joinable() (err error) {
+	cfg := s.cfg
+	backend := cfg.Membership
+	if backend == nil {
+		backend = stored.New(cfg.Storage, &stored.Options{Logger: cfg.Logger})
+	}
+	s.node, err = cluster.New(cluster.Config{
+		Store: cfg.Storage, Backend: backend, Transport: cfg.Transport, Run: s.run, Workflows: s.workflows, Host: s.calls, Logger: cfg.Logger,
+		Name: cfg.ClusterName, ShardsPerGroup: cfg.ShardsPerGroup, Weight: max(0, cfg.Weight), TTL: cfg.LeaseTTL,
+		Debounce: max(0, cfg.RebalanceDelay), Grace: max(0, cfg.HandlerGrace), DrainTimeout: cfg.DrainTimeout, Patience: cfg.RouteTimeout,
+	})
+	if err != nil {
+		return invalid("%w", err)
+	}
+	s.calls.Router = s.node
+	return nil
+}
+
+// tell lets the owner of a shard know of work that was stored for it.
+func (s *Service) tell(n dispatch.Note) {
+	if s.node != nil {
+		s.node.Tell(n)
+	}
 }
 
 // Start takes ownership of the storage's shards, resumes what was unfinished,
@@ -111,7 +151,13 @@ func (s *Service) Start(ctx context.Context) error {
 			s.cfg.Logger.Error("workflow engine stopped", "error", err)
 		}
 	})
-	if err := s.run.Start(ctx, base); err != nil {
+	err := s.run.Start(ctx, base)
+	if err == nil && s.node != nil {
+		if err = s.node.Start(ctx, base); err != nil {
+			s.run.Abort(err)
+		}
+	}
+	if err != nil {
 		endBack()
 		s.background.Wait()
 		s.finish(err)
@@ -177,11 +223,15 @@ func (s *Service) stop(ctx context.Context) bool {
 		return false
 	}
 	s.state = stateStopping
+	if s.node != nil {
+		s.state = stateDraining
+	}
 	s.mu.Unlock()
 	lost := s.run.LostErr()
-	err := s.run.Shutdown(ctx, func(ctx context.Context) error {
+	err := s.leave(ctx)
+	err = errors.Join(err, s.run.Shutdown(ctx, func(ctx context.Context) error {
 		return errors.Join(s.calls.Streams.Drain(ctx), s.workflows.Drain(ctx))
-	})
+	}))
 	s.endBack()
 	s.background.Wait()
 	if s.ownsStore {
@@ -189,6 +239,18 @@ func (s *Service) stop(ctx context.Context) bool {
 	}
 	s.finish(errors.Join(lost, err))
 	return true
+}
+
+// leave gives the shards to the others and leaves the cluster.
+func (s *Service) leave(ctx context.Context) error {
+	if s.node == nil {
+		return nil
+	}
+	err := s.node.Drain(ctx)
+	s.mu.Lock()
+	s.state = stateStopping
+	s.mu.Unlock()
+	return errors.Join(err, s.node.Leave(ctx))
 }
 
 func (s *Service) finish(err error) {
@@ -211,7 +273,7 @@ func (s *Service) serving() error {
 	switch s.state {
 	case stateNew:
 		return crustertype.Errorf(crustertype.CodeNotStarted, "the service is not started: call Start first")
-	case stateStarting, stateServing:
+	case stateStarting, stateServing, stateDraining:
 		return nil
 	}
 	return crustertype.ErrShuttingDown

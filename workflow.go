@@ -9,6 +9,7 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/handler"
 	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/replay"
@@ -107,11 +108,23 @@ func (s *Service) newWorkflows() *replay.Engine {
 	return replay.New(replay.Config{
 		Store: s.cfg.Storage, Commit: s.run.Commit, Codec: s.cfg.Codec, Lookup: s.codecs.Lookup, Logger: s.cfg.Logger,
 		Lease: s.run.Lease, ShardOf: s.run.ShardOf, Encode: encodeError, Decode: decodeError,
-		WakeAt:     func(_ crustertype.ExecutionRef, _ crustertype.Shard, at time.Time) { s.run.WakeAt(at) },
-		Sent:       func(m []crustertype.Message, res []storage.AcceptResult) { s.run.Admit(m, res) },
-		Join: s.calls.Join,
+		WakeAt: func(_ crustertype.ExecutionRef, _ crustertype.Shard, at time.Time) { s.run.WakeAt(at) },
+		Sent:   func(m []crustertype.Message, res []storage.AcceptResult) { s.run.Admit(m, res) },
+		Join:   s.calls.Join, Poll: s.searchEvery(),
+		Nudge: func(shard crustertype.Shard, ref crustertype.ExecutionRef) {
+			s.tell(dispatch.Note{Shard: shard, Execution: ref})
+		},
 		MaxPayload: s.cfg.MaxPayload, MaxDeliveries: s.cfg.MaxDeliveries, SuspendAfter: s.cfg.SuspendAfter, MaxResident: s.cfg.MaxResident,
 	})
+}
+
+// searchEvery is how often storage is searched for executions that others have
+// stored.
+func (s *Service) searchEvery() time.Duration {
+	if s.cfg.Transport == nil {
+		return 0
+	}
+	return max(0, s.cfg.PollInterval)
 }
 
 // WorkflowContext is what a workflow's code works with. It is no

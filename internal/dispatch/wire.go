@@ -25,6 +25,7 @@ const (
 	OpGranted   transport.Op = 12 // shards were handed over to the receiver
 	OpGoodbye   transport.Op = 13 // the sender has left the cluster
 	OpPing      transport.Op = 14 // is the receiver alive
+	OpDraining  transport.Op = 15 // the sender gives its shards away
 )
 
 var errMalformed = crustertype.Errorf(crustertype.CodeInvalid, "malformed request: the sender runs another version of cruster")
@@ -53,9 +54,9 @@ func decodeMessage(b []byte) (crustertype.Message, error) {
 	}
 	m.Uninterrupted = b[1]&1 != 0
 	copy(m.Digest[:], b[2:])
-	r := fields{b: b[2+len(m.Digest):]}
-	m.CreatedAt, m.DeliverAt = r.time(), r.time()
-	m.Key = r.text(crustertype.MaxIDLen)
+	r := Fields{b: b[2+len(m.Digest):]}
+	m.CreatedAt, m.DeliverAt = r.Time(), r.Time()
+	m.Key = r.Text(crustertype.MaxIDLen)
 	if r.err != nil {
 		return m, r.err
 	}
@@ -88,21 +89,32 @@ func encodeExecution(ref crustertype.ExecutionRef, text string) []byte {
 const maxText = 64 << 10
 
 func decodeExecution(b []byte) (ref crustertype.ExecutionRef, text string, err error) {
-	if len(b) == 0 || b[0] != 1 {
-		return ref, "", errMalformed
-	}
-	r := fields{b: b[1:]}
-	ref.Type, ref.ID, text = r.text(crustertype.MaxNameLen), r.text(crustertype.MaxIDLen), r.text(maxText)
-	return ref, text, r.end()
+	r := ReadFields(b)
+	ref.Type, ref.ID, text = r.Text(crustertype.MaxNameLen), r.Text(crustertype.MaxIDLen), r.Text(maxText)
+	return ref, text, r.End()
 }
 
-// fields takes values off b; after the first error it yields zero values.
-type fields struct {
+// Fields takes values off a body; after the first error it yields zero values.
+type Fields struct {
 	b   []byte
 	err error
 }
 
-func (r *fields) varint() int64 {
+// ReadFields reads a body that begins with the version byte 1.
+func ReadFields(b []byte) *Fields {
+	r := &Fields{}
+	if len(b) == 0 || b[0] != 1 {
+		r.fail()
+		return r
+	}
+	r.b = b[1:]
+	return r
+}
+
+// Err returns the first error.
+func (r *Fields) Err() error { return r.err }
+
+func (r *Fields) varint() int64 {
 	v, n := binary.Varint(r.b)
 	if n <= 0 {
 		r.fail()
@@ -112,7 +124,8 @@ func (r *fields) varint() int64 {
 	return v
 }
 
-func (r *fields) time() time.Time {
+// Time reads a time in microseconds, 0 for the zero time.
+func (r *Fields) Time() time.Time {
 	v := r.varint()
 	if v == 0 {
 		return time.Time{}
@@ -120,7 +133,8 @@ func (r *fields) time() time.Time {
 	return time.UnixMicro(v)
 }
 
-func (r *fields) count(most int) int {
+// Count reads a number that is at most most.
+func (r *Fields) Count(most int) int {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 || v > uint64(most) {
 		r.fail()
@@ -130,8 +144,9 @@ func (r *fields) count(most int) int {
 	return int(v)
 }
 
-func (r *fields) text(most int) string {
-	n := r.count(most)
+// Text reads a text of at most that many bytes.
+func (r *Fields) Text(most int) string {
+	n := r.Count(most)
 	if n > len(r.b) {
 		r.fail()
 		return ""
@@ -141,14 +156,15 @@ func (r *fields) text(most int) string {
 	return s
 }
 
-func (r *fields) fail() {
+func (r *Fields) fail() {
 	r.b = nil
 	if r.err == nil {
 		r.err = errMalformed
 	}
 }
 
-func (r *fields) end() error {
+// End returns the first error; bytes that are left over are one.
+func (r *Fields) End() error {
 	if r.err == nil && len(r.b) > 0 {
 		r.fail()
 	}

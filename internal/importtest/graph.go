@@ -110,6 +110,12 @@ var graph = map[string]rule{
 	"internal/dispatch": {
 		inside: []string{"crustertype", "codec", "storage", "mailbox", "transport", "internal/invoke", "internal/replay", "internal/runner", "internal/userror"},
 	},
+	"internal/cluster": {
+		inside: []string{
+			"crustertype", "storage", "sharding", "membership", "transport",
+			"internal/dispatch", "internal/replay", "internal/runner",
+		},
+	},
 	"internal/duty": {
 		inside: []string{"crustertype", "codec", "storage", "mailbox", "scheduler", "internal/invoke", "internal/runner"},
 	},
@@ -119,7 +125,7 @@ var graph = map[string]rule{
 		inside: []string{
 			"crustertype", "codec", "storage", "storage/memory",
 			"sharding", "membership", "membership/stored", "mailbox", "journal", "transport", "scheduler",
-			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch",
+			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch", "internal/cluster", "membership/stored",
 		},
 		outside:  []string{msgpack, backoff, xxhash},
 		tests:    []string{"storage/sqlite", "storage/postgres"},

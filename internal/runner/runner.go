@@ -179,7 +179,7 @@ func (r *Runner) Start(ctx, base context.Context) (err error) {
 	}()
 	defer func() {
 		if err != nil {
-			r.abort(err)
+			r.Abort(err)
 		}
 	}()
 	for _, t := range r.types {
@@ -390,8 +390,8 @@ func (r *Runner) Shutdown(ctx context.Context, stopWorkflows func(context.Contex
 	return err
 }
 
-// abort undoes a start that failed.
-func (r *Runner) abort(err error) {
+// Abort undoes a start that failed.
+func (r *Runner) Abort(err error) {
 	r.endLife(err)
 	r.endHard(err)
 	for _, t := range r.types {

@@ -20,7 +20,9 @@ type tenure struct {
 	// new ones may have some before them in storage.
 	recovering atomic.Bool
 
-	life    context.Context // handlers' lifetime: ends when the shard is to go
+	duty    context.Context // duties' lifetime: ends when the shard is to go
+	endDuty context.CancelCauseFunc
+	life    context.Context // handlers' lifetime: ends when they have had time to end by themselves
 	endLife context.CancelCauseFunc
 	hard    context.Context // lifetime of the uninterruptible: ends when the drain is over
 	endHard context.CancelCauseFunc
@@ -103,6 +105,7 @@ func (r *Runner) Gain(ctx context.Context, leases []crustertype.Lease) error {
 			t := &tenure{lease: l}
 			t.hard, t.endHard = context.WithCancelCause(r.hard)
 			t.life, t.endLife = context.WithCancelCause(r.life)
+			t.duty, t.endDuty = context.WithCancelCause(t.life)
 			t.recovering.Store(true)
 			t.open.Store(true)
 			m[l.Shard] = t
@@ -142,7 +145,7 @@ func (r *Runner) beginDuties(t *tenure) {
 		t.duties.Add(1)
 		go func() {
 			defer t.duties.Done()
-			d.Run(t.life, t.hard)
+			d.Run(t.duty, t.hard)
 		}()
 	}
 }
@@ -158,9 +161,9 @@ func (t *tenure) ended() <-chan struct{} {
 }
 
 // Close begins the end of shards: no request begins any more, those that wait
-// are left to the next owner, and those that run are told to stop, except the
-// uninterruptible. The channel of a shard is closed when nothing of it runs.
-// Until Drop, the lease is used for what still has to be written.
+// are left to the next owner, and duties are told to stop. The channel of a shard
+// is closed when nothing of it runs. Until Drop, the lease is used for what still
+// has to be written.
 func (r *Runner) Close(shards []crustertype.Shard, cause error) map[crustertype.Shard]<-chan struct{} {
 	gone := make(map[*tenure][]<-chan struct{}, len(shards))
 	for _, s := range shards {
@@ -170,7 +173,7 @@ func (r *Runner) Close(shards []crustertype.Shard, cause error) map[crustertype.
 		}
 	}
 	for t := range gone {
-		t.endLife(cause)
+		t.endDuty(cause)
 	}
 	for _, typ := range r.types {
 		typ.closeShards(gone, cause)
@@ -188,6 +191,16 @@ func (r *Runner) Close(shards []crustertype.Shard, cause error) map[crustertype.
 		}()
 	}
 	return idle
+}
+
+// Cancel tells the handlers of shards that were closed to stop, except the
+// uninterruptible.
+func (r *Runner) Cancel(shards []crustertype.Shard, cause error) {
+	for _, s := range shards {
+		if t := r.tenure(s); t != nil {
+			t.endLife(cause)
+		}
+	}
 }
 
 // CancelAll ends the time of shards that were closed: the uninterruptible are
