@@ -100,6 +100,9 @@ func TestKillAtEveryPoint(t *testing.T) {
 				if points > 100 {
 					t.Fatal("the program still reaches its crash point after 100 of them")
 				}
+				if name == "postgres" && points%4 > 0 { // each point costs a lease; TestKillEveryProcess has the others
+					continue
+				}
 				flags := next()
 				out, killed := process(t, with(flags, "-crash-after", fmt.Sprint(points+1))...)
 				if !killed {

@@ -11,7 +11,7 @@ import (
 )
 
 // atATime is how many orders are under way together.
-const atATime = 32
+const atATime = 8
 
 // many takes the orders order-1 to order-n, those that are confirmed left out.
 // Orders that an earlier process has begun are resumed by the service, and
@@ -44,6 +44,6 @@ func many(ctx context.Context, out io.Writer, db *database, orders cruster.Workf
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d orders are done\n", n)
+	fmt.Fprintf(out, "\n%d orders are done\n", n)
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 type Stage struct {
 	out        io.Writer
 	crashAfter int  // points to pass; 0: none
-	quiet      bool // does not tell: too much happens
+	quiet      bool // a dot for each step is enough: too much happens
 
 	mu     sync.Mutex
 	points int
@@ -35,6 +35,9 @@ func (s *Stage) running(step string) {
 func (s *Stage) wrote(step string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.quiet {
+		fmt.Fprint(s.out, ".")
+	}
 	s.point("in " + step + ", after it wrote and before it committed")
 }
 
