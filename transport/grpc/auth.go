@@ -143,10 +143,6 @@ func refusal(err error) error {
 	switch s.Code() {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return crustertype.Errorf(crustertype.CodeForbidden, "refused: %s", s.Message())
-	case codes.Unavailable:
-		if certificate(s.Message()) {
-			return crustertype.Errorf(crustertype.CodeForbidden, "%s: check certificates, authorities and names on both sides", s.Message())
-		}
 	case codes.Unimplemented:
 		return fmt.Errorf("%w: %s", errHandshake, s.Message())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -85,18 +84,8 @@ func plain(err error) error {
 		return err
 	case codes.Canceled:
 		return io.EOF
-	case codes.Unavailable:
-		if certificate(s.Message()) {
-			return err
-		}
 	}
 	return errors.New(s.Message())
-}
-
-// certificate reports whether a connection failed because of a certificate.
-// gRPC gives the text alone.
-func certificate(message string) bool {
-	return strings.Contains(message, "tls: ") || strings.Contains(message, "x509: ")
 }
 
 // outgoing and incoming are messages on their way through the codec.

@@ -123,12 +123,7 @@ func (l *link) serverOptions() []grpc.ServerOption {
 
 func (l *link) dialOptions() []grpc.DialOption {
 	limit := l.o.Limits.MaxMessage()
-	secure := insecure.NewCredentials()
-	if l.o.TLS != nil {
-		secure = credentials.NewTLS(l.o.tlsConfig())
-	}
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(secure),
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithDisableHealthCheck(), grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(maxHeaders),
 		grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(2 * streamWindow),
@@ -212,26 +207,6 @@ func (l *link) logRefused(from string, err error) {
 	}
 }
 
-// loggedCredentials tells of handshakes that fail.
-type loggedCredentials struct {
-	credentials.TransportCredentials
-	refused func(from string, err error)
-}
-
-// ServerHandshake implements [credentials.TransportCredentials].
-func (c *loggedCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	secured, info, err := c.TransportCredentials.ServerHandshake(raw)
-	if err != nil {
-		c.refused(raw.RemoteAddr().String(), err)
-	}
-	return secured, info, err
-}
-
-// Clone implements [credentials.TransportCredentials].
-func (c *loggedCredentials) Clone() credentials.TransportCredentials {
-	return &loggedCredentials{TransportCredentials: c.TransportCredentials.Clone(), refused: c.refused}
-}
-
 // Dial implements [transport.Link].
 func (l *link) Dial(ctx context.Context, to string) (transport.Conn, error) {
 	host, _, err := net.SplitHostPort(to)
@@ -243,7 +218,12 @@ func (l *link) Dial(ctx context.Context, to string) (transport.Conn, error) {
 			"the peer may be another machine and there is no TLS: set TLS, or Insecure if the network is trusted")
 	}
 	var raw atomic.Pointer[net.Conn]
-	options := append(l.dialOpts[:len(l.dialOpts):len(l.dialOpts)], grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+	var distrust atomic.Pointer[crustertype.Error]
+	secure := insecure.NewCredentials()
+	if l.o.TLS != nil {
+		secure = &dialCredentials{TransportCredentials: credentials.NewTLS(l.o.tlsConfig()), distrust: &distrust}
+	}
+	options := append(l.dialOpts[:len(l.dialOpts):len(l.dialOpts)], grpc.WithTransportCredentials(secure), grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err == nil {
 			raw.Store(&c)
@@ -282,6 +262,9 @@ func (l *link) Dial(ctx context.Context, to string) (transport.Conn, error) {
 		_ = c.Close()
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("dial: %w", ctx.Err())
+		}
+		if e := distrust.Load(); e != nil {
+			return nil, e
 		}
 		var own *crustertype.Error
 		if errors.As(err, &own) {
