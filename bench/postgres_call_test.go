@@ -36,12 +36,16 @@ func (w *riverWorker) Work(_ context.Context, job *river.Job[riverArgs]) error {
 }
 
 // openRiver opens River on a new database. Without worked it inserts only; with
-// it, it works jobs with as many workers as there are callers and looks for new
-// ones as often as its configuration allows.
+// it, it works jobs, with as many workers as there are callers. Connections and
+// cooldown are those with which it was fastest.
 func openRiver(b testing.TB, callers int, worked func(id int64)) *river.Client[pgx.Tx] {
 	b.Helper()
 	ctx := context.WithoutCancel(b.Context())
-	driver := riverpgxv5.New(openPool(b, database(b), connections(callers)))
+	n := connections(callers)
+	if worked != nil {
+		n = min(n, 16)
+	}
+	driver := riverpgxv5.New(openPool(b, database(b), n))
 	migrator := must(rivermigrate.New(driver, &rivermigrate.Config{Logger: quiet}))
 	must(migrator.Migrate(ctx, rivermigrate.DirectionUp, nil))
 	cfg := &river.Config{Logger: quiet}
@@ -52,7 +56,10 @@ func openRiver(b testing.TB, callers int, worked func(id int64)) *river.Client[p
 	river.AddWorker(workers, &riverWorker{worked: worked})
 	cfg.Workers = workers
 	cfg.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: max(callers, 16)}}
-	cfg.FetchCooldown, cfg.FetchPollInterval = river.FetchCooldownMin, time.Second
+	cfg.FetchCooldown = river.FetchCooldownMin
+	if callers > 1 { // a longer one makes fuller batches, and twice the rate
+		cfg.FetchCooldown = 10 * time.Millisecond
+	}
 	client := must(river.NewClient(driver, cfg))
 	if err := client.Start(ctx); err != nil {
 		b.Fatal(err)
