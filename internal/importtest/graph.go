@@ -36,6 +36,7 @@ var graph = map[string]rule{
 	// Leaves: everybody may import them.
 	"crustertype": {},
 	"codec":       {outside: []string{msgpack}},
+	"observe":     {inside: []string{"crustertype"}},
 
 	// Ports: a contract, an implementation in memory, a suite. They know
 	// neither the engine nor each other.
@@ -87,12 +88,12 @@ var graph = map[string]rule{
 	"internal/handler":                    {},
 	"internal/handler/internal/cruster":   {}, // look-alikes of the root for its tests
 	"internal/handler/internal/elsewhere": {inside: []string{"internal/handler/internal/cruster"}},
-	"internal/invoke":                     {inside: []string{"crustertype", "storage"}},
+	"internal/invoke":                     {inside: []string{"crustertype", "observe", "storage"}},
 	"internal/userror":                    {inside: []string{"crustertype"}},
 	"internal/commit":                     {inside: []string{"crustertype", "storage"}, outside: []string{backoff}},
 	"internal/replay": {
 		inside: []string{
-			"crustertype", "codec", "journal", "storage", "scheduler",
+			"crustertype", "codec", "observe", "journal", "storage", "scheduler",
 			"internal/handler", "internal/invoke", "internal/commit",
 		},
 		outside: []string{backoff},
@@ -100,7 +101,7 @@ var graph = map[string]rule{
 	},
 	"internal/runner": {
 		inside: []string{
-			"crustertype", "codec", "storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler",
+			"crustertype", "codec", "observe", "storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler",
 			"internal/handler", "internal/invoke", "internal/commit", "internal/replay",
 		},
 		outside: []string{backoff},
@@ -108,12 +109,12 @@ var graph = map[string]rule{
 	},
 
 	"internal/dispatch": {
-		inside: []string{"crustertype", "codec", "storage", "mailbox", "transport", "internal/invoke", "internal/replay", "internal/runner", "internal/userror"},
+		inside: []string{"crustertype", "codec", "observe", "storage", "mailbox", "transport", "internal/invoke", "internal/replay", "internal/runner", "internal/userror"},
 	},
 	"internal/cluster": {
 		inside: []string{
-			"crustertype", "storage", "sharding", "membership", "transport",
-			"internal/dispatch", "internal/replay", "internal/runner",
+			"crustertype", "observe", "storage", "sharding", "membership", "transport",
+			"internal/dispatch", "internal/invoke", "internal/replay", "internal/runner",
 		},
 	},
 	"internal/duty": {
@@ -123,7 +124,7 @@ var graph = map[string]rule{
 	// Root: light, and names no adapter. Its external tests may use them.
 	".": {
 		inside: []string{
-			"crustertype", "codec", "storage", "storage/memory",
+			"crustertype", "codec", "observe", "storage", "storage/memory",
 			"sharding", "membership", "membership/stored", "mailbox", "journal", "transport", "scheduler",
 			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch", "internal/cluster", "membership/stored",
 		},
