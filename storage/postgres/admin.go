@@ -86,6 +86,10 @@ func (s *Store) Purge(ctx context.Context, p storage.Purge) (int, error) {
 
 func (s *Store) purge(ctx context.Context, tx pgx.Tx, p storage.Purge) (int, error) {
 	limit := limitOf(p.Limit)
+	// What one batch removes are few rows of many, whatever statistics say.
+	if _, err := tx.Exec(ctx, s.q.ByIndex); err != nil {
+		return 0, err
+	}
 	s.statements.Add(1)
 	tag, err := tx.Exec(ctx, s.q.PurgeRunners, int64(limit))
 	if err != nil {

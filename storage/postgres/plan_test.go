@@ -24,11 +24,23 @@ type recorder struct {
 	sql   string
 	args  []any
 	batch []string
+	// settings is what the last transaction has set for itself.
+	settings string
 }
 
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	switch sql := strings.ToLower(d.SQL); {
+	case strings.HasPrefix(sql, "begin"):
+		r.settings = ""
+		return ctx
+	case strings.HasPrefix(sql, "commit"):
+		return ctx
+	case strings.HasPrefix(sql, "select set_config"):
+		r.settings = d.SQL
+		return ctx
+	}
 	r.sql, r.args = d.SQL, d.Args
 	if len(r.args) > 0 {
 		if _, mode := r.args[0].(pgx.QueryExecMode); mode {
