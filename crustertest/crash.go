@@ -33,6 +33,9 @@ func CrashEverywhere(t *testing.T, s Scenario) int {
 	if s.Run == nil || s.Check == nil {
 		t.Fatal("crustertest: Scenario needs Run and Check")
 	}
+	if s.Runners > 0 {
+		t.Fatal("crustertest: CrashEverywhere kills one process that is alone: leave Runners 0")
+	}
 	crashes := 0
 	if !t.Run("undisturbed", func(t *testing.T) { s.once(t, 0, 0) }) {
 		return 0
@@ -57,17 +60,17 @@ func (s Scenario) once(t *testing.T, n int, when When) (died bool) {
 	synctest.Test(t, func(t *testing.T) {
 		c := open(t, s.Options)
 		defer c.close()
-		startErr := c.start(n, when)
+		startErr := c.runners[0].start(n, when)
 		if startErr == nil {
 			died = s.attempt(t, c)
 		} else {
-			died = errors.Is(c.proc.alive(), ErrKilled)
+			died = errors.Is(c.runners[0].proc.alive(), ErrKilled)
 			if !died {
 				t.Fatalf("start: %v", startErr)
 			}
 		}
 		if died {
-			c.bury()
+			c.runners[0].bury()
 			c.Start()
 			if err := s.Run(t.Context()); err != nil {
 				t.Fatalf("killed %s commit %d: the next process ended with: %v", when, n, err)
@@ -86,14 +89,14 @@ func (s Scenario) attempt(t *testing.T, c *Cluster) (died bool) {
 	go func() { result <- s.Run(ctx) }()
 	select {
 	case err := <-result:
-		if c.proc.alive() != nil {
+		if c.runners[0].proc.alive() != nil {
 			return true
 		}
 		if err != nil {
 			t.Fatalf("run: %v", err)
 		}
 		return false
-	case <-c.proc.killed:
+	case <-c.runners[0].proc.killed:
 		cancel()
 		<-result
 		return true
