@@ -21,6 +21,9 @@ import (
 	"github.com/cruster-go/cruster/storage"
 )
 
+// maxSpare bounds the memory that is kept between batches, in units.
+const maxSpare = 1000
+
 // Options tunes a Committer. Zero values are defaults.
 type Options struct {
 	MaxUnits int           // units in one transaction; default 1000
@@ -41,6 +44,7 @@ type Committer struct {
 
 	mu      sync.Mutex
 	queue   []entry
+	spare   []entry       // the memory of the batch before, for the next queue
 	busy    bool          // the lane works on a batch
 	closed  error         // set once Run has returned
 	idle    chan struct{} // closed when queue is empty and the lane free; nil when nobody waits
@@ -188,9 +192,13 @@ func (c *Committer) Run(ctx context.Context) error {
 			}
 		}
 		c.flush(ctx, batch)
+		clear(batch)
 		c.mu.Lock()
 		c.busy = false
 		c.out += int64(len(batch))
+		if c.spare == nil && len(batch) <= maxSpare {
+			c.spare = batch[:0]
+		}
 		c.reachLocked()
 		if len(c.queue) == 0 && c.idle != nil {
 			close(c.idle)
@@ -209,7 +217,7 @@ func (c *Committer) take() []entry {
 	}
 	batch := c.queue[:n:n]
 	if n == len(c.queue) {
-		c.queue = nil
+		c.queue, c.spare = c.spare, nil
 	} else {
 		c.queue = c.queue[n:]
 	}
