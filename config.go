@@ -11,6 +11,7 @@ import (
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/membership"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage"
 	"github.com/cruster-go/cruster/storage/memory"
 	"github.com/cruster-go/cruster/transport"
@@ -121,6 +122,14 @@ type Config struct {
 	// RouteTimeout is how long a call looks for the owner of its entity while
 	// there is none, or it cannot be reached. Default: LeaseTTL and 5s.
 	RouteTimeout time.Duration
+
+	// Observer is told what happens in the service: who joins and leaves, which
+	// shards move, what was committed and handled. Default: nobody is.
+	Observer observe.Observer
+
+	// Tracer connects handlers and activities with a tracing system, over runners
+	// and through storage. Default: none.
+	Tracer observe.Tracer
 
 	// AlwaysEncode sends the requests and replies of local calls through the
 	// codec too, so that tests notice what cannot travel.

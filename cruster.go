@@ -12,6 +12,7 @@ import (
 	"github.com/cruster-go/cruster/internal/cluster"
 	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/internal/duty"
+	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/replay"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
@@ -75,6 +76,7 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, codecs: codecs, ownsStore: owns, names: make(map[string]string), entities: make(map[string]*entityHandle),
 		stopped: make(chan struct{}), retention: duty.Retention{Keep: cfg.Retention, KeepKeys: cfg.KeyRetention},
 	}
+	probe := invoke.NewProbe(cfg.Observer, cfg.Tracer)
 	s.run = runner.New(runner.Config{
 		Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, ShardsPerGroup: cfg.ShardsPerGroup,
 		MaxPayload: cfg.MaxPayload, MaxDeliveries: cfg.MaxDeliveries, PollInterval: cfg.PollInterval, LeaseTTL: cfg.LeaseTTL,
@@ -83,16 +85,12 @@ func New(cfg Config) (*Service, error) {
 		Encode:     encodeError, Decode: decodeError,
 		Wake:    func(ref crustertype.ExecutionRef) { s.workflows.Wake(ref) },
 		Recover: func(ctx context.Context, shards []crustertype.Shard) error { return s.workflows.Recover(ctx, shards) },
-		Fenced: func(shards []crustertype.Shard) {
-			if s.node != nil {
-				s.node.Fenced(shards)
-			}
-		},
-		Stored: func(m *crustertype.Message) { s.tell(dispatch.Note{Shard: m.Shard, At: m.DeliverAt}) },
+		Fenced:  s.fenced,
+		Stored:  func(m *crustertype.Message) { s.tell(dispatch.Note{Shard: m.Shard, At: m.DeliverAt}) },
 	})
 	s.spawn = s.run.Spawn
 	s.calls = &dispatch.Host{
-		Run: s.run, Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, MaxPayload: cfg.MaxPayload,
+		Run: s.run, Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, MaxPayload: cfg.MaxPayload, Probe: probe,
 	}
 	s.workflows = s.newWorkflows()
 	s.calls.Workflows = s.workflows
@@ -113,12 +111,20 @@ func (s *Service) joinable() (err error) {
 		Store: cfg.Storage, Backend: backend, Transport: cfg.Transport, Run: s.run, Workflows: s.workflows, Host: s.calls, Logger: cfg.Logger,
 		Name: cfg.ClusterName, ShardsPerGroup: cfg.ShardsPerGroup, Weight: max(0, cfg.Weight), TTL: cfg.LeaseTTL,
 		Debounce: max(0, cfg.RebalanceDelay), Grace: max(0, cfg.HandlerGrace), DrainTimeout: cfg.DrainTimeout, Patience: cfg.RouteTimeout,
+		Probe: s.calls.Probe,
 	})
 	if err != nil {
 		return invalid("%w", err)
 	}
 	s.calls.Router = s.node
 	return nil
+}
+
+// fenced hears of shards that a commit found lost.
+func (s *Service) fenced(shards []crustertype.Shard) {
+	if s.node != nil {
+		s.node.Fenced(shards)
+	}
 }
 
 // tell lets the owner of a shard know of work that was stored for it.

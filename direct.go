@@ -21,6 +21,10 @@ func runHere[E, In, Out any](ctx context.Context, r Ref[E], b *binding, m func(E
 		defer cancel()
 	}
 	ictx := invoke.NewLight(ctx, act.Lifetime(), &b.What, r.id, up)
+	var end func(error)
+	if h.Probe != nil {
+		end = h.Probed(ctx, ictx)
+	}
 	returned := false
 	defer func() {
 		ictx.End()
@@ -29,10 +33,16 @@ func runHere[E, In, Out any](ctx context.Context, r Ref[E], b *binding, m func(E
 			if p := recover(); p != nil {
 				err = h.Failed("call", &b.Method, r.id, invoke.PanicError(p))
 			}
+			if end != nil {
+				end(err)
+			}
 		}
 	}()
 	out, err = m(h.impl.(E), ictx, in)
 	returned = true
+	if end != nil {
+		end(err)
+	}
 	if err != nil {
 		return out, dispatch.Travelled(err)
 	}
@@ -60,6 +70,11 @@ func streamLocal[E, In, Item any](ctx context.Context, r Ref[E], b *binding, m f
 		}
 		ictx := invoke.NewLight(ctx, h.Run.ShardLifetime(h.Run.ShardOf(h.Group, r.id)), &b.What, r.id, invoke.From(ctx))
 		defer ictx.End()
+		var failure error
+		if h.Probe != nil {
+			end := h.ProbedStream(ctx, ictx)
+			defer func() { end(failure) }()
+		}
 		consuming := false
 		deliver := func(item Item, err error) bool {
 			consuming = true
@@ -85,6 +100,7 @@ func streamLocal[E, In, Item any](ctx context.Context, r Ref[E], b *binding, m f
 				err = context.Cause(ictx)
 			}
 			if err != nil {
+				failure = err
 				deliver(zero, dispatch.Travelled(err))
 				break
 			}

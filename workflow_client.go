@@ -256,6 +256,9 @@ func (c WorkflowClient[In, Out]) params(s Scope, req In) (replay.StartParams, er
 	default:
 		p.ID = crustertype.NewRequestID().String()
 	}
+	if ctx, ok := s.(context.Context); ok {
+		p.Meta = h.svc.calls.Meta(ctx)
+	}
 	if p.Input, err = h.svc.calls.Encode(req); err != nil {
 		return p, h.failed("start", p.ID, err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/membership"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/sharding"
 	"github.com/cruster-go/cruster/storage"
 )
@@ -99,7 +100,7 @@ func (n *Node) takeShards(ctx context.Context, s *session, shards []crustertype.
 				}
 			}
 			if len(leases) > 0 && t.From != 0 {
-				n.cfg.Observe(Event{Kind: TookOver, Shards: list, From: t.From})
+				n.cfg.Probe.Tell(observe.ShardsTakenOver{Shards: list, From: t.From})
 			}
 		}
 	}
@@ -125,7 +126,7 @@ func (n *Node) Fenced(shards []crustertype.Shard) {
 			}
 		}
 		if len(lost) > 0 {
-			n.cfg.Observe(Event{Kind: Fenced, Shards: lost})
+			n.cfg.Probe.Tell(observe.ShardsFenced{Shards: lost})
 		}
 	})
 }

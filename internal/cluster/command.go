@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/sharding"
 	"github.com/cruster-go/cruster/storage"
 )
@@ -70,14 +71,14 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 	case sharding.CancelAll:
 		n.cfg.Run.CancelAll(shards, crustertype.ErrNotOwner)
 		n.cfg.Workflows.Drop(shards)
-		n.cfg.Observe(Event{Kind: ShardsLost, Shards: shards})
+		n.cfg.Probe.Tell(observe.ShardsLost{Shards: shards})
 	case sharding.HandOver:
 		n.go1(func() { n.handOver(leases, cmds[0].To) })
 	case sharding.Release:
 		n.go1(func() { n.release(leases, cmds[0].To) })
 	case sharding.Rejoin:
 		n.cfg.Logger.WarnContext(n.ctx, "the runner has lost its lease and joins again")
-		n.cfg.Observe(Event{Kind: Detached})
+		n.cfg.Probe.Tell(observe.Detached{Member: n.self()})
 		n.go1(n.rejoin)
 	}
 }
@@ -87,7 +88,7 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 func (n *Node) start(shards []crustertype.Shard, leases []crustertype.Lease) {
 	n.cfg.Run.Drop(shards, crustertype.ErrNotOwner) // an earlier time of ours
 	n.inbox.change(func() { n.inbox.starts += len(shards) })
-	n.cfg.Observe(Event{Kind: ShardsAcquired, Shards: shards})
+	n.cfg.Probe.Tell(observe.ShardsAcquired{Shards: shards})
 	n.go1(func() {
 		defer n.inbox.change(func() { n.inbox.starts -= len(shards) })
 		wait := 50 * time.Millisecond
@@ -227,7 +228,7 @@ func (n *Node) release(leases []crustertype.Lease, to crustertype.Incarnation) {
 		n.cfg.Logger.WarnContext(ctx, "locks of shards are not moved", "shards", len(shards), "to", int64(to), "error", err)
 	}
 	if to != 0 {
-		n.cfg.Observe(Event{Kind: ShardsMoved, Shards: shards, To: to})
+		n.cfg.Probe.Tell(observe.ShardsMoved{Shards: shards, To: to})
 		n.grant(ctx, to)
 	}
 	events := make([]sharding.Event, len(leases))

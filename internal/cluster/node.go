@@ -19,9 +19,11 @@ import (
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/dispatch"
+	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/replay"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/membership"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/sharding"
 	"github.com/cruster-go/cruster/storage"
 	"github.com/cruster-go/cruster/transport"
@@ -54,8 +56,8 @@ type Config struct {
 	DrainTimeout time.Duration
 	// Patience is how long a call looks for the owner of a shard.
 	Patience time.Duration
-	// Observe is told what happens. Optional.
-	Observe func(Event)
+	// Probe is told what happens; nil: nobody is.
+	Probe *invoke.Probe
 }
 
 // Node is a runner's part in the cluster.
@@ -95,9 +97,6 @@ func New(cfg Config) (*Node, error) {
 	own, err := sharding.NewOwnership(&sharding.LeaseOptions{TTL: cfg.TTL})
 	if err != nil {
 		return nil, err
-	}
-	if cfg.Observe == nil {
-		cfg.Observe = func(Event) {}
 	}
 	n := &Node{
 		cfg: cfg, own: own, assigned: make(map[crustertype.Shard]crustertype.Incarnation), leaving: make(map[crustertype.Incarnation]bool),
@@ -246,7 +245,7 @@ func (n *Node) membersChanged(now []membership.Member) {
 		old, known := before[m.Incarnation]
 		delete(before, m.Incarnation)
 		if !known {
-			n.cfg.Observe(Event{Kind: MemberJoined, Member: m})
+			n.cfg.Probe.Tell(observe.MemberJoined{Member: named(m)})
 			n.greet(m)
 		} else if m.Draining && !old.Draining {
 			soon = true
@@ -255,7 +254,7 @@ func (n *Node) membersChanged(now []membership.Member) {
 	for _, m := range before {
 		soon = true
 		delete(n.leaving, m.Incarnation)
-		n.cfg.Observe(Event{Kind: MemberLeft, Member: m})
+		n.cfg.Probe.Tell(observe.MemberLeft{Member: named(m)})
 		n.cfg.Transport.Forget(m.Address)
 	}
 	n.seen = now
@@ -266,6 +265,14 @@ func (n *Node) membersChanged(now []membership.Member) {
 	if n.due.IsZero() || when.Before(n.due) {
 		n.due = when
 	}
+}
+
+func named(m membership.Member) observe.Member {
+	return observe.Member{Incarnation: m.Incarnation, Address: m.Address}
+}
+
+func (n *Node) self() observe.Member {
+	return observe.Member{Incarnation: n.own.Self(), Address: n.cfg.Transport.Address()}
 }
 
 // greet connects to a member, so that it hears of this one.
@@ -334,6 +341,7 @@ func (n *Node) step(e sharding.Event) {
 		clear(n.assigned)
 		n.cfg.Run.SetIncarnation(n.own.Self())
 		n.seen, n.due = nil, time.Time{}
+		n.cfg.Probe.Tell(observe.Joined{Member: n.self()})
 	}
 	if lost {
 		n.cfg.Run.Drop([]crustertype.Shard{e.Shard}, crustertype.ErrNotOwner)

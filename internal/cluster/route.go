@@ -11,6 +11,7 @@ import (
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/dispatch"
 	"github.com/cruster-go/cruster/membership"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/sharding"
 	"github.com/cruster-go/cruster/transport"
 )
@@ -191,6 +192,9 @@ func (n *Node) Ask(ctx context.Context, shard crustertype.Shard, op transport.Op
 		}
 		reply, err := n.cfg.Transport.Call(ctx, to, op, body)
 		if err == nil || ctx.Err() != nil || !q.again(err) {
+			if n.cfg.Probe != nil {
+				n.cfg.Probe.Tell(observe.CallRouted{Tries: q.try, Took: time.Since(q.begin), OK: err == nil, Code: crustertype.CodeOf(err)})
+			}
 			return reply, err
 		}
 		q.last = err
@@ -223,4 +227,27 @@ func (n *Node) Stream(ctx context.Context, shard crustertype.Shard, op transport
 			}
 		}
 	}
+}
+
+// MemberView is a member with how many shards are assigned to it.
+type MemberView struct {
+	membership.Member
+	Shards int
+}
+
+// Members returns the members as the assignment in use knows them.
+func (n *Node) Members() []MemberView {
+	t := n.table.Load()
+	list := make([]MemberView, len(t.members))
+	for i, m := range t.members {
+		list[i].Member = m
+	}
+	for _, owners := range t.owners {
+		for _, i := range owners {
+			if i != sharding.Unassigned {
+				list[i].Shards++
+			}
+		}
+	}
+	return list
 }

@@ -28,6 +28,8 @@ type Host struct {
 	Logger     *slog.Logger
 	MaxPayload int
 	Streams    Gate
+	// Probe follows handlers; nil: nobody does.
+	Probe *invoke.Probe
 	// Router reaches other runners; nil: there are none.
 	Router Router
 }

@@ -57,7 +57,7 @@ func unreachable(err error) bool {
 
 // runThere runs an encoded best-effort request on the shard's owner.
 func (t *Target) runThere(ctx context.Context, up *invoke.Context, id string, m *Method, payload []byte) (crustertype.Outcome, error) {
-	reply, err := t.Router.Ask(ctx, t.Run.ShardOf(t.Group, id), OpVolatile, t.envelope(up, id, m, payload, true), Patience{})
+	reply, err := t.Router.Ask(ctx, t.Run.ShardOf(t.Group, id), OpVolatile, t.envelope(ctx, up, id, m, payload, true), Patience{})
 	if err != nil {
 		return crustertype.Outcome{}, err
 	}
@@ -65,13 +65,13 @@ func (t *Target) runThere(ctx context.Context, up *invoke.Context, id string, m 
 }
 
 func (t *Target) postThere(ctx context.Context, up *invoke.Context, id string, m *Method, payload []byte) error {
-	_, err := t.Router.Ask(ctx, t.Run.ShardOf(t.Group, id), OpPost, t.envelope(up, id, m, payload, false), Patience{})
+	_, err := t.Router.Ask(ctx, t.Run.ShardOf(t.Group, id), OpPost, t.envelope(ctx, up, id, m, payload, false), Patience{})
 	return err
 }
 
-func (t *Target) envelope(up *invoke.Context, id string, m *Method, payload []byte, awaited bool) []byte {
+func (t *Target) envelope(ctx context.Context, up *invoke.Context, id string, m *Method, payload []byte, awaited bool) []byte {
 	e := transport.Envelope{
-		Address: t.address(id), Method: m.M.Name, Internal: up != nil, OneWay: !awaited, Codec: t.Codec.Name(), Payload: payload, Meta: metaOf(up, awaited),
+		Address: t.address(id), Method: m.M.Name, Internal: up != nil, OneWay: !awaited, Codec: t.Codec.Name(), Payload: payload, Meta: t.metaOf(ctx, up, awaited),
 	}
 	return e.Encode(nil)
 }
@@ -96,7 +96,7 @@ func (t *Target) StreamThere(ctx context.Context, id string, m *Method, in any, 
 			yield(nil, err)
 			return
 		}
-		body := t.envelope(up, id, m, payload, true)
+		body := t.envelope(ctx, up, id, m, payload, true)
 		for chunk, err := range t.Router.Stream(ctx, t.Run.ShardOf(t.Group, id), OpStream, body) {
 			var v any
 			if err == nil {

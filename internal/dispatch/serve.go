@@ -8,6 +8,7 @@ import (
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/userror"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage"
 	"github.com/cruster-go/cruster/transport"
 )
@@ -202,7 +203,10 @@ func (h *Host) ServeStream(ctx context.Context, op transport.Op, body []byte, se
 	}
 	ictx := invoke.New(ctx, h.Run.ShardLifetime(h.Run.ShardOf(t.Group, e.Address.ID)), info)
 	defer ictx.End()
-	return t.produce(ictx, m, in, send)
+	end := h.Probe.Begin(ictx, observe.Stream, info.Meta, 1)
+	err = t.produce(ictx, m, in, send)
+	end(err)
+	return err
 }
 
 func (t *Target) produce(ictx *invoke.Context, m *Method, in any, send func([]byte) error) (err error) {

@@ -100,7 +100,7 @@ func (t *Target) Outcome(ctx context.Context, up *invoke.Context, id string, m *
 	if addr := t.address(id); up != nil && t.Type != nil && t.Type.Options.Concurrency == 1 && up.Awaits(addr) {
 		return crustertype.Outcome{}, reentrant(up, addr)
 	}
-	msg, err := t.message(up, id, m, in, o, reqID, true)
+	msg, err := t.message(ctx, up, id, m, in, o, reqID, true)
 	if err != nil {
 		return crustertype.Outcome{}, err
 	}
@@ -173,7 +173,7 @@ func (t *Target) Accept(ctx context.Context, up *invoke.Context, id string, m *M
 		}
 		return t.post(ctx, up, id, m, payload)
 	}
-	msg, err := t.message(up, id, m, in, o, reqID, false)
+	msg, err := t.message(ctx, up, id, m, in, o, reqID, false)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (t *Target) postHere(id string, m *Method, payload []byte) error {
 }
 
 // message makes the stored form of a request.
-func (t *Target) message(up *invoke.Context, id string, b *Method, in any, o Options, reqID crustertype.RequestID, awaited bool) (crustertype.Message, error) {
+func (t *Target) message(ctx context.Context, up *invoke.Context, id string, b *Method, in any, o Options, reqID crustertype.RequestID, awaited bool) (crustertype.Message, error) {
 	now := time.Now()
 	m := crustertype.Message{
 		ID: reqID, Shard: t.Run.ShardOf(t.Group, id), Address: t.address(id), Method: b.M.Name,
@@ -270,12 +270,20 @@ func (t *Target) message(up *invoke.Context, id string, b *Method, in any, o Opt
 			m.DeliverAt = now.Add(o.After)
 		}
 	}
-	m.Meta = metaOf(up, awaited)
+	m.Meta = t.metaOf(ctx, up, awaited)
 	return m, nil
 }
 
-func metaOf(up *invoke.Context, awaited bool) []byte {
+// Meta returns what travels with a start: the trace context.
+func (h *Host) Meta(ctx context.Context) []byte {
 	var meta crustertype.Meta
+	h.Probe.Inject(ctx, &meta)
+	return crustertype.EncodeMeta(meta)
+}
+
+func (h *Host) metaOf(ctx context.Context, up *invoke.Context, awaited bool) []byte {
+	var meta crustertype.Meta
+	h.Probe.Inject(ctx, &meta)
 	if up != nil {
 		meta.Internal = true
 		meta.Caller = up.Address().String()

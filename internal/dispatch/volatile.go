@@ -9,6 +9,7 @@ import (
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/internal/userror"
 	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/observe"
 )
 
 // Volatile is a best-effort request that waits for its turn.
@@ -47,6 +48,7 @@ func (v *Volatile) Run() {
 	} else {
 		ictx = invoke.NewLight(ctx, v.act.Lifetime(), &v.m.What, v.act.Address().ID, v.up)
 	}
+	end := v.t.Probe.Begin(ictx, observe.BestEffort, v.meta(), 1)
 	defer func() {
 		ictx.End()
 		if answered {
@@ -56,9 +58,11 @@ func (v *Volatile) Run() {
 		if p := recover(); p != nil {
 			err = invoke.PanicError(p)
 		}
+		end(err)
 		answer(v.t.Failed("call", v.m, v.act.Address().ID, err))
 	}()
 	err := v.run(ictx)
+	end(err)
 	if err != nil {
 		answer(Travelled(err))
 		return
@@ -67,6 +71,29 @@ func (v *Volatile) Run() {
 		err = v.t.CommitSends(ctx, ictx)
 	}
 	answer(err)
+}
+
+// meta returns what travelled with the request.
+func (v *Volatile) meta() (m crustertype.Meta) {
+	if v.info != nil {
+		return v.info.Meta
+	}
+	v.t.Probe.Inject(v.ctx, &m)
+	return m
+}
+
+// Probed begins to follow a best-effort request of this process.
+func (h *Host) Probed(caller context.Context, ictx *invoke.Context) func(error) {
+	var m crustertype.Meta
+	h.Probe.Inject(caller, &m)
+	return h.Probe.Begin(ictx, observe.BestEffort, m, 1)
+}
+
+// ProbedStream begins to follow a stream of this process.
+func (h *Host) ProbedStream(caller context.Context, ictx *invoke.Context) func(error) {
+	var m crustertype.Meta
+	h.Probe.Inject(caller, &m)
+	return h.Probe.Begin(ictx, observe.Stream, m, 1)
 }
 
 // Abandon answers a request that still waits when its entity is closed.

@@ -140,6 +140,7 @@ var graph = map[string]rule{
 			"storage", "storage/memory", "storage/sqlite",
 		},
 	},
+	"health":     {inside: []string{"."}},
 	"cmd/*":      {program: true},
 	"examples/*": {program: true, tests: []string{"internal/testdb"}},
 
@@ -160,7 +161,7 @@ var inTests = []string{cmp, goleak}
 var rootModules = []string{msgpack, backoff, xxhash}
 
 // aboveRoot are the only rows that may import the root.
-var aboveRoot = []string{"crustertest", "cmd/*", "examples/*"}
+var aboveRoot = []string{"crustertest", "health", "cmd/*", "examples/*"}
 
 // ports may import nothing of the module but leaves.
 var ports = []string{"storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler"}

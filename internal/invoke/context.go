@@ -43,6 +43,8 @@ type more struct {
 	tx    *txState
 	sends Sends
 	sent  bool // sends were collected
+
+	values context.Context // of the span; nil: none
 }
 
 const (
@@ -189,8 +191,14 @@ func (c *Context) Value(k any) any {
 	case storage.TxKey:
 		return func() (storage.Tx, error) { return c.Tx() }
 	}
-	if m, _ := c.look(); m.inner != nil {
-		return m.inner.Value(k) // package context's own key: lets derived contexts attach without a goroutine
+	m, _ := c.look()
+	if m.inner != nil {
+		if v := m.inner.Value(k); v != nil { // package context's own key: lets derived contexts attach without a goroutine
+			return v
+		}
+	}
+	if m.values != nil {
+		return m.values.Value(k)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage"
 )
 
@@ -36,10 +37,22 @@ func (s *step) attempt() verdict {
 	defer stop()
 	ictx := invoke.New(parent, r.life, &invoke.Info{
 		Address: r.x.Address(), Method: s.call.Name, RequestID: crustertype.ChildRequestID(r.x.ExecutionRef, r.x.Run, s.row.Pos),
-		Attempt: s.row.Attempts + 1, Lease: r.lease, Execution: r.x.ExecutionRef, Begin: r.e.cfg.Store.Begin, Collect: true,
+		Attempt: s.row.Attempts + 1, Lease: r.lease, Execution: r.x.ExecutionRef, Meta: r.meta, Begin: r.e.cfg.Store.Begin, Collect: true,
 	})
 	defer ictx.End()
+	end := func(error) {}
+	if s.call.Kind == crustertype.StepActivity {
+		end = r.e.cfg.Probe.Begin(ictx, observe.Activity, r.meta, s.row.Attempts+1)
+	}
 	out, err, panicked := s.invoke(ictx)
+	switch {
+	case panicked != nil:
+		end(&crustertype.Error{Code: panicked.Code, Message: panicked.Message})
+	case err == nil && out.Failure != nil:
+		end(&crustertype.Error{Code: out.Failure.Code, Message: out.Failure.Message})
+	default:
+		end(err)
+	}
 	fault := ictx.Fault()
 	if fault == nil && storage.IsTransient(err) {
 		fault = err
@@ -217,6 +230,10 @@ func (s *step) commit(ictx *invoke.Context, out crustertype.Outcome) verdict {
 		s.show(row)
 		return verdict{kind: verdictDone}
 	case errors.Is(err, storage.ErrFenced):
+		var f *storage.FencedError
+		if errors.As(err, &f) {
+			r.e.cfg.Fenced(f.Shards)
+		}
 		r.stop(r.laneExit(err))
 		return verdict{kind: verdictGone}
 	case r.e.ctx.Err() != nil:

@@ -10,6 +10,7 @@ import (
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/commit"
+	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/journal"
 	"github.com/cruster-go/cruster/scheduler"
 	"github.com/cruster-go/cruster/storage"
@@ -43,6 +44,10 @@ type Config struct {
 	Nudge func(crustertype.Shard, crustertype.ExecutionRef)
 	// Join waits for an execution that another runner owns. Default: Wait.
 	Join func(context.Context, crustertype.Shard, crustertype.ExecutionRef) (crustertype.Outcome, error)
+	// Fenced is told of shards that a commit found lost. Optional.
+	Fenced func([]crustertype.Shard)
+	// Probe follows activities; nil: nobody does.
+	Probe *invoke.Probe
 	// Poll is how often storage is searched for executions that nobody announced;
 	// 0: never.
 	Poll time.Duration
@@ -110,6 +115,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Order == nil {
 		c.Order = func(_ *storage.Unit, submit func()) { submit() }
+	}
+	if c.Fenced == nil {
+		c.Fenced = func([]crustertype.Shard) {}
 	}
 	if c.Sent == nil {
 		c.Sent = func([]crustertype.Message, []storage.AcceptResult) {}

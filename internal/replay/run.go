@@ -20,6 +20,7 @@ type Run struct {
 	slot  *slot
 	def   *Definition
 	x     crustertype.Execution
+	meta  crustertype.Meta // that the start came with
 	lease crustertype.Lease
 
 	// Of the workflow's goroutine.
@@ -59,6 +60,11 @@ func newRun(s *slot, x *crustertype.Execution, lease crustertype.Lease, cursor *
 		e: s.e, slot: s, def: s.e.defs[s.ref.Type], x: *x, lease: lease, cursor: cursor, seq: cursor.MaxSeq(),
 		kick: make(chan struct{}, 1), turn: make(chan struct{}, 1), far: make(map[*step]time.Time),
 	}
+	meta, err := crustertype.DecodeMeta(x.Meta)
+	if err != nil {
+		s.e.cfg.Logger.Warn("execution has unreadable metadata, it is run without", "execution", x.String(), "error", err)
+	}
+	r.meta = meta
 	r.life, r.endLife = context.WithCancelCause(s.e.ctx)
 	r.work, r.endWork = context.WithCancelCause(s.e.ctx)
 	if err := cancelCause(x); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/mailbox"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage"
 )
 
@@ -113,7 +114,9 @@ func (d *delivery) Run() {
 	attempt := d.msg.Attempts + 1
 	ictx, cancel := d.context(r, m, lease, attempt)
 	defer cancel()
+	end := r.cfg.Probe.Begin(ictx, observe.Persisted, ictx.Info().Meta, attempt)
 	out, err, panicked := d.invoke(r, m, ictx)
+	end(err)
 	fault := ictx.Fault()
 	if fault == nil && storage.IsTransient(err) {
 		fault = err
@@ -421,6 +424,7 @@ func (d *delivery) kill(r *Runner, lease crustertype.Lease, cause error) {
 	out := crustertype.Outcome{Failure: r.cfg.Encode(cause)}
 	r.cfg.Logger.Error("request is dead-lettered", "type", d.msg.Address.Type, "method", d.msg.Method, "request", d.msg.ID.String(),
 		"attempts", d.msg.Attempts, "error", cause)
+	r.cfg.Probe.Tell(observe.DeadLettered{Type: d.msg.Address.Type, Method: d.msg.Method})
 	d.act.addUnsettled(1)
 	r.Commit.Submit(storage.Unit{Leases: []crustertype.Lease{lease}, Finishes: []storage.Finish{{
 		ID: d.msg.ID, State: crustertype.MessageDead, Attempts: d.msg.Attempts, Outcome: out, At: time.Now(),

@@ -18,6 +18,8 @@ import (
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/commit"
+	"github.com/cruster-go/cruster/internal/invoke"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/scheduler"
 	"github.com/cruster-go/cruster/sharding"
 	"github.com/cruster-go/cruster/storage"
@@ -41,6 +43,8 @@ type Config struct {
 	Encode         func(error) *crustertype.Failure
 	Decode         func(*crustertype.Failure) error
 
+	// Probe follows handlers and commits; nil: nobody does.
+	Probe *invoke.Probe
 	// Fenced is told of shards that a commit found lost. It must not block.
 	// Optional.
 	Fenced func([]crustertype.Shard)
@@ -93,11 +97,19 @@ func New(cfg Config) *Runner {
 	r := &Runner{
 		cfg: cfg, types: make(map[string]*EntityType), counters: make(map[crustertype.Shard]int64), born: time.Now(),
 		pool: newPool(), adopt: make(chan struct{}, 1), lost: make(chan struct{}),
-		Commit: commit.New(cfg.Store, commit.Options{Logger: cfg.Logger, OnFenced: cfg.Fenced}),
+		Commit: commit.New(cfg.Store, commit.Options{Logger: cfg.Logger, OnFenced: cfg.Fenced, OnFlush: onFlush(cfg.Probe)}),
 	}
 	r.alarms = newAlarms(r)
 	r.owned.Store(&tenures{})
 	return r
+}
+
+// onFlush tells of commits.
+func onFlush(p *invoke.Probe) func(int, time.Duration) {
+	if p == nil || p.Observer == nil {
+		return nil
+	}
+	return func(units int, took time.Duration) { p.Tell(observe.CommitFlushed{Units: units, Took: took}) }
 }
 
 // Register adds an entity type. It must not be called after Start.

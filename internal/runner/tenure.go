@@ -246,3 +246,23 @@ func (r *Runner) ShardLifetime(s crustertype.Shard) context.Context {
 	cancel(crustertype.ErrNotOwner)
 	return ended
 }
+
+// Owned returns how many shards are open.
+func (r *Runner) Owned() int {
+	n := 0
+	for _, t := range *r.owned.Load() {
+		if t.open.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// Entities returns how many entities are in memory.
+func (r *Runner) Entities() int {
+	n := 0
+	for _, t := range r.types {
+		n += t.Live()
+	}
+	return n
+}
