@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/transport/internal/quiet"
 )
 
 // node is a transport over the connections of a link.
@@ -22,7 +23,8 @@ type node struct {
 	handler Handler
 	life    context.Context
 	stop    context.CancelFunc
-	started atomic.Bool
+	called  atomic.Bool // Start was
+	started atomic.Bool // the fields above are set
 
 	self     atomic.Pointer[Hello]
 	greeting sync.Mutex // keeps the hellos of a session in order
@@ -31,6 +33,8 @@ type node struct {
 	workers  *workers
 	calls    *sync.Pool
 	running  sync.WaitGroup // sessions and dials
+
+	refused quiet.Limiter
 
 	peers sync.Map // address to *peer
 
@@ -64,7 +68,7 @@ func (n *node) Start(ctx context.Context, self Hello, h Handler) error {
 	if n.closing.Load() {
 		return crustertype.Errorf(crustertype.CodeShuttingDown, "transport is closed")
 	}
-	if !n.started.CompareAndSwap(false, true) {
+	if !n.called.CompareAndSwap(false, true) {
 		return crustertype.Errorf(crustertype.CodeInvalid, "transport was started already")
 	}
 	n.cluster, n.handler = self.Cluster, h
@@ -72,6 +76,7 @@ func (n *node) Start(ctx context.Context, self Hello, h Handler) error {
 	n.mu.Lock()
 	n.life, n.stop = context.WithCancel(context.WithoutCancel(ctx))
 	n.mu.Unlock()
+	n.started.Store(true)
 	return n.link.Listen(ctx, n.accept)
 }
 
@@ -174,7 +179,9 @@ func (n *node) part(s *session, err error) {
 	}
 	switch {
 	case errors.Is(err, ErrMalformed) || crustertype.CodeOf(err) == crustertype.CodeForbidden:
-		n.o.Logger.Warn("connection refused", "peer", s.name(), "error", err)
+		if skipped, ok := n.refused.Allow(); ok {
+			n.o.Logger.Warn("connection refused", "peer", s.name(), "error", err, "unreported", skipped)
+		}
 	case errors.Is(err, errLost) || errors.Is(err, io.ErrUnexpectedEOF):
 		n.o.Logger.Debug("connection ended", "peer", s.name(), "error", err)
 	default:

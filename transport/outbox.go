@@ -8,7 +8,7 @@ import (
 )
 
 // outboxLimit is how many bytes wait for the connection before those who send
-// requests, replies and chunks wait too. What must not wait may fill it twice.
+// requests, replies and chunks wait too. What must not wait has as much again.
 const outboxLimit = 256 << 10
 
 // keepBuffer is the largest buffer that is kept for the next message.
@@ -27,6 +27,7 @@ type outbox struct {
 
 	mu      sync.Mutex
 	buf     []byte
+	urgent  int // bytes in buf that did not wait for room
 	spare   []byte
 	turn    uint64 // of the message that buf becomes
 	taken   uint64 // of the last message handed to the connection
@@ -85,15 +86,17 @@ func (o *outbox) put(ctx context.Context, direct bool, k kind, number uint64, he
 // urge adds a frame without waiting. It fails when too much waits already,
 // which is what a peer brings about that does not read.
 func (o *outbox) urge(k kind, number uint64, head []byte) error {
+	size := maxHeader + len(head)
 	o.mu.Lock()
-	if o.err == nil && len(o.buf)+maxHeader+len(head) > 2*outboxLimit && len(o.buf) > 0 && o.sending {
+	err := o.err
+	if err == nil && o.urgent > 0 && o.urgent+size > outboxLimit {
+		err = errNotRead
+	}
+	if err != nil {
 		o.mu.Unlock()
-		return errNotRead
+		return err
 	}
-	if o.err != nil {
-		defer o.mu.Unlock()
-		return o.err
-	}
+	o.urgent += size
 	o.add(k, number, head, nil)
 	o.mu.Unlock()
 	o.wake()
@@ -111,7 +114,7 @@ func (o *outbox) add(k kind, number uint64, head, body []byte) uint64 {
 // send hands buf to the connection. It is called, and returns, with mu held.
 func (o *outbox) send() {
 	msg := o.buf
-	o.buf, o.sending = nil, true
+	o.buf, o.urgent, o.sending = nil, 0, true
 	o.taken = o.turn
 	o.turn++
 	if o.room != nil {

@@ -22,7 +22,7 @@ type peer struct {
 	failures int
 	retryAt  time.Time
 	lastErr  error
-	gone     bool // forgotten
+	gone     bool // no longer in node.peers
 }
 
 // dialing is a connection being made; several calls may wait for it.
@@ -228,19 +228,26 @@ func (s *session) dialer(n *node) string {
 
 // retire takes a session out of what calls use.
 func (n *node) retire(s *session) {
-	n.peers.Range(func(_, v any) bool {
-		v.(*peer).remove(n, s)
+	n.peers.Range(func(address, v any) bool {
+		if p := v.(*peer); p.remove(n, s) {
+			n.peers.CompareAndDelete(address, p)
+		}
 		return true
 	})
 }
 
-func (p *peer) remove(n *node, s *session) {
+// remove takes a session out, and reports whether nothing is left to remember.
+func (p *peer) remove(n *node, s *session) (empty bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.sessions, s); i >= 0 {
-		p.sessions = slices.Delete(slices.Clone(p.sessions), i, i+1)
-		p.choose(n) // among those that are left there is nothing to give up
+	i := slices.Index(p.sessions, s)
+	if i < 0 {
+		return false
 	}
+	p.sessions = slices.Delete(slices.Clone(p.sessions), i, i+1)
+	p.choose(n) // among those that are left there is nothing to give up
+	p.gone = p.gone || len(p.sessions) == 0 && p.dialing == nil
+	return p.gone
 }
 
 // rename acts on a hello that has changed.

@@ -179,7 +179,7 @@ func (s *session) hello(b []byte) error {
 		s.refuse(e)
 		return e
 	}
-	if n.closing.Load() {
+	if s.peer.Load() == nil && n.closing.Load() {
 		e := crustertype.Errorf(crustertype.CodeShuttingDown, "the peer is shutting down")
 		s.refuse(e)
 		return e
@@ -317,7 +317,7 @@ func (s *session) startTicks() {
 	limit := max(2, int(o.Silence/o.PingInterval))
 	silent, blocked, stuck := 0, 0, uint64(0)
 	var timer *time.Timer
-	ready := make(chan struct{})
+	ready := make(chan struct{}) // timer is set
 	timer = time.AfterFunc(o.PingInterval, func() {
 		<-ready
 		silent++

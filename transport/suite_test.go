@@ -11,21 +11,21 @@ import (
 
 func TestNetworkContract(t *testing.T) {
 	t.Parallel()
-	transporttest.RunVirtual(t, func(t *testing.T) transporttest.Harness {
+	transporttest.RunVirtual(t, func(transporttest.TB) transporttest.Harness {
 		n, made := transport.NewNetwork(1), 0
 		quiet := func(o transport.Options) transport.Options {
 			o.Logger = slog.New(slog.DiscardHandler)
 			return o
 		}
 		return transporttest.Harness{
-			New: func(t *testing.T, address string, o transport.Options) transport.Transport {
+			New: func(_ transporttest.TB, address string, o transport.Options) transport.Transport {
 				if address == "" {
 					made++
 					address = fmt.Sprintf("runner-%d", made)
 				}
 				return n.Transport(address, quiet(o))
 			},
-			Client: func(t *testing.T, o transport.Options) transport.Transport {
+			Client: func(_ transporttest.TB, o transport.Options) transport.Transport {
 				made++
 				return n.Client(fmt.Sprintf("client-%d", made), quiet(o))
 			},

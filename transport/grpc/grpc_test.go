@@ -18,7 +18,7 @@ func quiet(o transport.Options) transport.Options {
 	return o
 }
 
-func open(t *testing.T, o grpctransport.Options) transport.Transport {
+func open(t transporttest.TB, o grpctransport.Options) transport.Transport {
 	t.Helper()
 	o.Limits = quiet(o.Limits)
 	tr, err := grpctransport.New(o)
@@ -30,15 +30,15 @@ func open(t *testing.T, o grpctransport.Options) transport.Transport {
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	transporttest.Run(t, func(*testing.T) transporttest.Harness {
+	transporttest.Run(t, func(transporttest.TB) transporttest.Harness {
 		return transporttest.Harness{
-			New: func(t *testing.T, address string, o transport.Options) transport.Transport {
+			New: func(t transporttest.TB, address string, o transport.Options) transport.Transport {
 				if address == "" {
 					address = "127.0.0.1:0"
 				}
 				return open(t, grpctransport.Options{Listen: address, Limits: o})
 			},
-			Client: func(t *testing.T, o transport.Options) transport.Transport {
+			Client: func(t transporttest.TB, o transport.Options) transport.Transport {
 				return open(t, grpctransport.Options{Limits: o})
 			},
 			Nowhere: "127.0.0.1:1",

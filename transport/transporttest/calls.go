@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/transport"
 )
 
-func callsAreAnswered(t *testing.T, h Harness) {
+func callsAreAnswered(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	for _, size := range []int{0, 1, 100, 5000, 70_000, 1 << 20, 4 << 20} {
 		body := bytes.Repeat([]byte{byte(size), 1, 2}, size/3+1)[:size]
@@ -30,7 +29,7 @@ func callsAreAnswered(t *testing.T, h Harness) {
 	}
 }
 
-func manyCallsAtOnce(t *testing.T, h Harness) {
+func manyCallsAtOnce(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	var all sync.WaitGroup
 	for i := range 1000 {
@@ -51,7 +50,41 @@ func manyCallsAtOnce(t *testing.T, h Harness) {
 	all.Wait()
 }
 
-func repliesInAnyOrder(t *testing.T, h Harness) {
+func largeAndSmallTogether(t TB, h Harness) {
+	a, b := start(t, h, 1, transport.Options{Window: 10_000}), start(t, h, 2, transport.Options{})
+	var all sync.WaitGroup
+	for i, c := range []struct {
+		from, to    *node
+		size, times int
+	}{{a, b, 4 << 20, 3}, {b, a, 4 << 20, 3}, {a, b, 1 << 20, 10}, {b, a, 100_000, 30}, {a, b, 300, 300}, {b, a, 1, 300}} {
+		all.Go(func() {
+			body := bytes.Repeat([]byte{byte(i)}, c.size)
+			for range c.times {
+				if got, err := c.from.Call(t.Context(), c.to.address, opEcho, body); err != nil || !bytes.Equal(got, body) {
+					t.Errorf("echo of %d bytes among others = %d bytes, %v", c.size, len(got), err)
+					return
+				}
+			}
+		})
+	}
+	for range 4 {
+		all.Go(func() {
+			n := 0
+			for _, err := range b.Stream(t.Context(), a.address, opCount, number(300)) {
+				if err != nil {
+					t.Errorf("stream among others = %v", err)
+				}
+				n++
+			}
+			if n != 300 {
+				t.Errorf("stream among others had %d chunks, want 300", n)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func repliesInAnyOrder(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	slow := a.call(t.Context(), b.address, opHold, []byte("slow"))
 	wait(t, b.handler.begun, "the slow request reaches its handler")
@@ -71,7 +104,7 @@ func repliesInAnyOrder(t *testing.T, h Harness) {
 	}
 }
 
-func callToOneself(t *testing.T, h Harness) {
+func callToOneself(t TB, h Harness) {
 	a := start(t, h, 1, transport.Options{})
 	for range 3 {
 		if got, err := a.Call(t.Context(), a.address, opEcho, []byte("me")); err != nil || string(got) != "me" {
@@ -80,13 +113,13 @@ func callToOneself(t *testing.T, h Harness) {
 	}
 }
 
-func errorsKeepAllFields(t *testing.T, h Harness) {
+func errorsKeepAllFields(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	_, err := a.Call(t.Context(), b.address, opFail, nil)
 	checkTyped(t, err)
 }
 
-func checkTyped(t *testing.T, err error) {
+func checkTyped(t TB, err error) {
 	t.Helper()
 	var e *crustertype.Error
 	if !errors.As(err, &e) {
@@ -107,7 +140,7 @@ func checkTyped(t *testing.T, err error) {
 	}
 }
 
-func otherErrorsKeepTheirText(t *testing.T, h Harness) {
+func otherErrorsKeepTheirText(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	_, err := a.Call(t.Context(), b.address, opText, nil)
 	wantError(t, "an error that is none of ours", err, crustertype.CodeUnknown, true)
@@ -118,7 +151,7 @@ func otherErrorsKeepTheirText(t *testing.T, h Harness) {
 	wantError(t, "a handler's deadline", err, crustertype.CodeTimeout, true)
 }
 
-func panicIsAnError(t *testing.T, h Harness) {
+func panicIsAnError(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	_, err := a.Call(t.Context(), b.address, opPanic, nil)
 	wantError(t, "a handler that panics", err, crustertype.CodePanic, true)
@@ -127,7 +160,7 @@ func panicIsAnError(t *testing.T, h Harness) {
 	}
 }
 
-func deadlineReachesHandler(t *testing.T, h Harness) {
+func deadlineReachesHandler(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	if got, err := a.Call(t.Context(), b.address, opLeft, nil); err != nil || len(got) != 0 {
 		t.Errorf("without a deadline the handler has %v left, %v, want none", time.Duration(fromNumber(got)), err)
@@ -147,7 +180,7 @@ func deadlineReachesHandler(t *testing.T, h Harness) {
 	}
 }
 
-func cancelReachesHandler(t *testing.T, h Harness) {
+func cancelReachesHandler(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
@@ -165,7 +198,7 @@ func cancelReachesHandler(t *testing.T, h Harness) {
 	}
 }
 
-func endedContextSendsNothing(t *testing.T, h Harness) {
+func endedContextSendsNothing(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	if err := a.Connect(t.Context(), b.address); err != nil {
 		t.Fatalf("Connect = %v", err)
@@ -183,12 +216,12 @@ func endedContextSendsNothing(t *testing.T, h Harness) {
 	}
 	select {
 	case <-b.handler.begun:
-		t.Error("a request whose context had ended reached the handler, yet Executed was false")
+		t.Errorf("a request whose context had ended reached the handler, yet Executed was false")
 	default:
 	}
 }
 
-func unreachablePeer(t *testing.T, h Harness) {
+func unreachablePeer(t TB, h Harness) {
 	a := start(t, h, 1, transport.Options{})
 	for range 3 {
 		_, err := a.Call(t.Context(), h.Nowhere, opEcho, nil)
@@ -203,7 +236,7 @@ func unreachablePeer(t *testing.T, h Harness) {
 	}
 }
 
-func peerDiesWhileHandling(t *testing.T, h Harness) {
+func peerDiesWhileHandling(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	c := a.call(t.Context(), b.address, opHold, nil)
 	wait(t, b.handler.begun, "the request reaches its handler")
@@ -212,7 +245,7 @@ func peerDiesWhileHandling(t *testing.T, h Harness) {
 	wantError(t, "a call whose peer has died", o.err, crustertype.CodeUnavailable, true)
 }
 
-func restartOnSameAddress(t *testing.T, h Harness) {
+func restartOnSameAddress(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	for i := range 3 {
 		if _, err := a.Call(t.Context(), b.address, opEcho, nil); err != nil {
@@ -222,7 +255,7 @@ func restartOnSameAddress(t *testing.T, h Harness) {
 		for range 10 {
 			_, err := a.Call(t.Context(), b.address, opEcho, nil)
 			if err == nil {
-				t.Fatal("a killed peer answered")
+				t.Fatalf("a killed peer answered")
 			}
 		}
 		b = startAt(t, h, b.address, crustertype.Incarnation(3+i), transport.Options{})
@@ -241,7 +274,7 @@ func restartOnSameAddress(t *testing.T, h Harness) {
 	}
 }
 
-func tooManyRequests(t *testing.T, h Harness) {
+func tooManyRequests(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{MaxRequests: 4})
 	calls := make([]<-chan outcome, 4)
 	for i := range calls {
@@ -261,7 +294,7 @@ func tooManyRequests(t *testing.T, h Harness) {
 	}
 }
 
-func tooLarge(t *testing.T, h Harness) {
+func tooLarge(t TB, h Harness) {
 	const limit = 100_000
 	small := transport.Options{MaxBody: limit}
 	a, b, c := start(t, h, 1, small), start(t, h, 2, small), start(t, h, 3, transport.Options{})

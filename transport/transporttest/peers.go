@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -14,7 +13,7 @@ import (
 )
 
 // expect waits until n has heard of want.
-func (n *node) expect(t *testing.T, want transport.Hello) {
+func (n *node) expect(t TB, want transport.Hello) {
 	t.Helper()
 	for {
 		if got := wait(t, n.handler.connected, fmt.Sprintf("Connected(%+v)", want)); got == want {
@@ -27,7 +26,7 @@ func hello(n *node, incarnation crustertype.Incarnation) transport.Hello {
 	return transport.Hello{Cluster: cluster, Address: n.address, Incarnation: incarnation}
 }
 
-func bothSidesHearOfEachOther(t *testing.T, h Harness) {
+func bothSidesHearOfEachOther(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	for range 2 { // the second time there is a connection
 		if err := a.Connect(t.Context(), b.address); err != nil {
@@ -42,7 +41,7 @@ func bothSidesHearOfEachOther(t *testing.T, h Harness) {
 	}
 }
 
-func bothDialAtOnce(t *testing.T, h Harness) {
+func bothDialAtOnce(t TB, h Harness) {
 	for range 10 {
 		a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 		var all sync.WaitGroup
@@ -63,7 +62,7 @@ func bothDialAtOnce(t *testing.T, h Harness) {
 	}
 }
 
-func introduceTellsOpenConnections(t *testing.T, h Harness) {
+func introduceTellsOpenConnections(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	if err := a.Connect(t.Context(), b.address); err != nil {
 		t.Fatalf("Connect = %v", err)
@@ -84,7 +83,7 @@ func introduceTellsOpenConnections(t *testing.T, h Harness) {
 	c.expect(t, hello(a, 7))
 }
 
-func clientsAreAnswered(t *testing.T, h Harness) {
+func clientsAreAnswered(t TB, h Harness) {
 	tr := h.Client(t, transport.Options{})
 	if got := tr.Address(); got != "" {
 		t.Errorf("Address of a client = %q, want none", got)
@@ -105,7 +104,7 @@ func clientsAreAnswered(t *testing.T, h Harness) {
 	}
 }
 
-func otherClusterIsRefused(t *testing.T, h Harness) {
+func otherClusterIsRefused(t TB, h Harness) {
 	a := start(t, h, 1, transport.Options{})
 	tr := h.New(t, "", transport.Options{})
 	b := &node{Transport: tr, handler: newHandler(), address: tr.Address()}
@@ -126,7 +125,7 @@ func otherClusterIsRefused(t *testing.T, h Harness) {
 	}
 }
 
-func forgetEndsCalls(t *testing.T, h Harness) {
+func forgetEndsCalls(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	c := a.call(t.Context(), b.address, opHold, nil)
 	wait(t, b.handler.begun, "the request reaches its handler")
@@ -140,7 +139,7 @@ func forgetEndsCalls(t *testing.T, h Harness) {
 	}
 }
 
-func closeLetsHandlersEnd(t *testing.T, h Harness) {
+func closeLetsHandlersEnd(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	c := a.call(t.Context(), b.address, opHold, []byte("last"))
 	wait(t, b.handler.begun, "the request reaches its handler")
@@ -184,7 +183,7 @@ func closeLetsHandlersEnd(t *testing.T, h Harness) {
 	}
 }
 
-func closeEndsWithContext(t *testing.T, h Harness) {
+func closeEndsWithContext(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	c := a.call(t.Context(), b.address, opHold, nil)
 	wait(t, b.handler.begun, "the request reaches its handler")
@@ -198,7 +197,7 @@ func closeEndsWithContext(t *testing.T, h Harness) {
 	wantError(t, "a call whose peer was closed", o.err, crustertype.CodeUnavailable, true)
 }
 
-func lifeCycle(t *testing.T, h Harness) {
+func lifeCycle(t TB, h Harness) {
 	a := start(t, h, 1, transport.Options{})
 	tr := h.New(t, "", transport.Options{})
 	_, err := tr.Call(t.Context(), a.address, opEcho, nil)

@@ -3,14 +3,13 @@ package transporttest
 import (
 	"context"
 	"errors"
-	"testing"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/transport"
 )
 
-func streamInOrder(t *testing.T, h Harness) {
+func streamInOrder(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{Window: 10_000}), start(t, h, 2, transport.Options{})
 	for _, n := range []int{0, 1, 4000} {
 		i := 0
@@ -45,7 +44,7 @@ func settled(get func() int64) int64 {
 	return last
 }
 
-func slowConsumerStopsProducer(t *testing.T, h Harness) {
+func slowConsumerStopsProducer(t TB, h Harness) {
 	const window, size = 100_000, 1000
 	a, b := start(t, h, 1, transport.Options{Window: window}), start(t, h, 2, transport.Options{})
 	taken := 0
@@ -73,7 +72,7 @@ func slowConsumerStopsProducer(t *testing.T, h Harness) {
 	}
 }
 
-func stoppedConsumerCancelsProducer(t *testing.T, h Harness) {
+func stoppedConsumerCancelsProducer(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	for chunk, err := range a.Stream(t.Context(), b.address, opEndless, number(10)) {
 		if err != nil || len(chunk) != 10 {
@@ -86,7 +85,7 @@ func stoppedConsumerCancelsProducer(t *testing.T, h Harness) {
 	}
 }
 
-func endedContextCancelsStream(t *testing.T, h Harness) {
+func endedContextCancelsStream(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -102,7 +101,7 @@ func endedContextCancelsStream(t *testing.T, h Harness) {
 	wait(t, b.handler.ended, "the producer's context ends")
 }
 
-func streamErrorComesLast(t *testing.T, h Harness) {
+func streamErrorComesLast(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	i := 0
 	for chunk, err := range a.Stream(t.Context(), b.address, opFailures, nil) {
@@ -112,7 +111,7 @@ func streamErrorComesLast(t *testing.T, h Harness) {
 		case i == 3:
 			checkTyped(t, err)
 		case i > 3:
-			t.Fatal("an element came after the error")
+			t.Fatalf("an element came after the error")
 		}
 		i++
 	}
@@ -121,7 +120,7 @@ func streamErrorComesLast(t *testing.T, h Harness) {
 	}
 }
 
-func streamOfPeerThatDies(t *testing.T, h Harness) {
+func streamOfPeerThatDies(t TB, h Harness) {
 	a, b := start(t, h, 1, transport.Options{}), start(t, h, 2, transport.Options{})
 	var last error
 	for _, err := range a.Stream(t.Context(), b.address, opBroken, nil) {

@@ -5,7 +5,7 @@
 // of testing/synctest:
 //
 //	func TestContract(t *testing.T) {
-//		transporttest.Run(t, func(t *testing.T) transporttest.Harness {
+//		transporttest.Run(t, func(t transporttest.TB) transporttest.Harness {
 //			return transporttest.Harness{New: newOnLoopback, Nowhere: "127.0.0.1:1"}
 //		})
 //	}
@@ -25,16 +25,31 @@ import (
 	"github.com/cruster-go/cruster/transport"
 )
 
+// TB is the part of [testing.TB] that rules use, so that a test of the suite
+// can record failures instead of failing. Fatalf must end the goroutine.
+type TB interface {
+	// Helper marks the calling function as a helper.
+	Helper()
+	// Errorf records a failure.
+	Errorf(format string, args ...any)
+	// Fatalf records a failure and ends the goroutine.
+	Fatalf(format string, args ...any)
+	// Context ends just before the cleanups run.
+	Context() context.Context
+	// Cleanup registers f to be called at the end, last one first.
+	Cleanup(f func())
+}
+
 // Harness makes the transports under test. Those of one harness can reach each
 // other.
 type Harness struct {
 	// New returns a transport that is not started. With an address, it is one
 	// that a transport of this harness had, which is closed. The limits are
 	// those of o.
-	New func(t *testing.T, address string, o transport.Options) transport.Transport
+	New func(t TB, address string, o transport.Options) transport.Transport
 
 	// Client returns a transport without an address.
-	Client func(t *testing.T, o transport.Options) transport.Transport
+	Client func(t TB, o transport.Options) transport.Transport
 
 	// Nowhere is an address at which nobody answers.
 	Nowhere string
@@ -43,7 +58,7 @@ type Harness struct {
 // Rule is one rule of the contract.
 type Rule struct {
 	Name  string // as a subtest
-	Check func(t *testing.T, h Harness)
+	Check func(t TB, h Harness)
 }
 
 // Rules returns all rules.
@@ -51,6 +66,7 @@ func Rules() []Rule {
 	return []Rule{
 		{"CallsAreAnswered", callsAreAnswered},
 		{"ManyCallsAtOnce", manyCallsAtOnce},
+		{"LargeAndSmallTogether", largeAndSmallTogether},
 		{"RepliesInAnyOrder", repliesInAnyOrder},
 		{"CallToOneself", callToOneself},
 		{"ErrorsKeepAllFields", errorsKeepAllFields},
@@ -83,7 +99,7 @@ func Rules() []Rule {
 }
 
 // Run checks the transports that open makes, one harness per rule.
-func Run(t *testing.T, open func(t *testing.T) Harness) {
+func Run(t *testing.T, open func(t TB) Harness) {
 	for _, r := range Rules() {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
@@ -93,7 +109,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 }
 
 // RunVirtual is Run in virtual time: each rule in a bubble of its own.
-func RunVirtual(t *testing.T, open func(t *testing.T) Harness) {
+func RunVirtual(t *testing.T, open func(t TB) Harness) {
 	for _, r := range Rules() {
 		t.Run(r.Name, func(t *testing.T) {
 			t.Parallel()
@@ -115,23 +131,23 @@ type node struct {
 const cluster = "transporttest"
 
 // start starts a transport and closes it with the test.
-func start(t *testing.T, h Harness, incarnation crustertype.Incarnation, o transport.Options) *node {
+func start(t TB, h Harness, incarnation crustertype.Incarnation, o transport.Options) *node {
 	t.Helper()
 	return startAt(t, h, "", incarnation, o)
 }
 
-func startAt(t *testing.T, h Harness, address string, incarnation crustertype.Incarnation, o transport.Options) *node {
+func startAt(t TB, h Harness, address string, incarnation crustertype.Incarnation, o transport.Options) *node {
 	t.Helper()
 	tr := h.New(t, address, o)
 	n := &node{Transport: tr, handler: newHandler(), address: tr.Address()}
 	if n.address == "" {
-		t.Fatal("Address of a transport that accepts = \"\"")
+		t.Fatalf("Address of a transport that accepts = \"\"")
 	}
 	n.start(t, cluster, incarnation)
 	return n
 }
 
-func (n *node) start(t *testing.T, cluster string, incarnation crustertype.Incarnation) {
+func (n *node) start(t TB, cluster string, incarnation crustertype.Incarnation) {
 	t.Helper()
 	t.Cleanup(func() {
 		n.handler.release()
@@ -147,7 +163,7 @@ func (n *node) start(t *testing.T, cluster string, incarnation crustertype.Incar
 }
 
 // kill ends a transport without waiting for anybody.
-func (n *node) kill(t *testing.T) {
+func (n *node) kill(t TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -155,7 +171,7 @@ func (n *node) kill(t *testing.T) {
 }
 
 // wait receives from c.
-func wait[T any](t *testing.T, c <-chan T, what string) T {
+func wait[T any](t TB, c <-chan T, what string) T {
 	t.Helper()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -184,7 +200,7 @@ func (n *node) call(ctx context.Context, to string, op transport.Op, body []byte
 	return c
 }
 
-func wantError(t *testing.T, rule string, err error, code crustertype.Code, executed bool) {
+func wantError(t TB, rule string, err error, code crustertype.Code, executed bool) {
 	t.Helper()
 	var e *crustertype.Error
 	switch {
