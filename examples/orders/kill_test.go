@@ -229,17 +229,22 @@ func (l *lane) check(ctx context.Context) error {
 	var errs []error
 	for _, table := range tables {
 		var rows, orders int
-		err := l.pool.QueryRow(ctx, `SELECT count(*), count(DISTINCT order_id) FROM public.`+table).Scan(&rows, &orders)
-		if err != nil || rows != l.orders || orders != l.orders {
-			errs = append(errs, fmt.Errorf("%s has %d rows of %d orders, want one of each of the %d (error: %w)", table, rows, orders, l.orders, err))
+		if err := l.pool.QueryRow(ctx, `SELECT count(*), count(DISTINCT order_id) FROM public.`+table).Scan(&rows, &orders); err != nil {
+			return err
+		}
+		if rows != l.orders || orders != l.orders {
+			errs = append(errs, fmt.Errorf("%s has %d rows of %d orders, want one of each of the %d", table, rows, orders, l.orders))
 		}
 	}
 	var done, executions, waiting int
 	err := l.pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE status = 3), count(*), (SELECT count(*) FROM cruster.message WHERE state <> 2)
 		FROM cruster.execution`).Scan(&done, &executions, &waiting)
-	if err != nil || done != l.orders || executions != l.orders || waiting > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d executions are completed, %d messages are not done; want %d, %d and none (error: %w)",
-			done, executions, waiting, l.orders, l.orders, err))
+	if err != nil {
+		return err
+	}
+	if done != l.orders || executions != l.orders || waiting > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d executions are completed, and %d messages are not done; want all of %d, and none",
+			done, executions, waiting, l.orders))
 	}
 	return errors.Join(errs...)
 }

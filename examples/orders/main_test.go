@@ -41,16 +41,16 @@ func process(t *testing.T, args ...string) (out string, killed bool) {
 	t.Helper()
 	for {
 		cmd := program(t, args...)
-		var buf bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &buf, &buf
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		err := cmd.Run()
 		switch {
 		case err == nil, wasKilled(err):
-			return buf.String(), err != nil
-		case starved(buf.String()):
+			return stdout.String(), err != nil
+		case starved(stderr.String()):
 			t.Log("the machine is too busy for the lease: once more")
 		default:
-			t.Fatalf("orders %s: %v\n%s", strings.Join(args, " "), err, buf.String())
+			t.Fatalf("orders %s: %v\n%s%s", strings.Join(args, " "), err, stdout.String(), stderr.String())
 		}
 	}
 }
