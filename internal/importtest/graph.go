@@ -19,6 +19,8 @@ const (
 	sys        = "golang.org/x/sys"
 	etcd       = "go.etcd.io/etcd"
 	memberlist = "github.com/hashicorp/memberlist"
+	prometheus = "github.com/prometheus/client_golang"
+	otel       = "go.opentelemetry.io/otel"
 	grpc       = "google.golang.org/grpc"
 	zap        = "go.uber.org/zap"
 	xxhash     = "github.com/cespare/xxhash"
@@ -140,9 +142,11 @@ var graph = map[string]rule{
 			"storage", "storage/memory", "storage/sqlite",
 		},
 	},
-	"health":     {inside: []string{"."}},
-	"cmd/*":      {program: true},
-	"examples/*": {program: true, tests: []string{"internal/testdb"}},
+	"health":       {inside: []string{"."}},
+	"metrics/prom": {inside: []string{".", "observe"}, outside: []string{prometheus}},
+	"tracing/otel": {inside: []string{"observe"}, outside: []string{otel, otel + "/trace"}, tests: []string{"."}, testsOut: []string{otel + "/sdk"}},
+	"cmd/*":        {program: true},
+	"examples/*":   {program: true, tests: []string{"internal/testdb"}},
 
 	// Servers for tests.
 	"internal/testdb": {outside: []string{pgx}},
@@ -161,7 +165,7 @@ var inTests = []string{cmp, goleak}
 var rootModules = []string{msgpack, backoff, xxhash}
 
 // aboveRoot are the only rows that may import the root.
-var aboveRoot = []string{"crustertest", "health", "cmd/*", "examples/*"}
+var aboveRoot = []string{"crustertest", "health", "metrics/prom", "cmd/*", "examples/*"}
 
 // ports may import nothing of the module but leaves.
 var ports = []string{"storage", "sharding", "membership", "mailbox", "journal", "transport", "scheduler"}
