@@ -29,8 +29,6 @@ const (
 	// lanes are as many shops, each with a database of its own, whose processes
 	// are killed one after the other.
 	lanes = 4
-	// longLease is one that a busy machine does not lose.
-	longLease = "1m"
 	// ahead is how many orders a process finds at least.
 	ahead = 100
 	// A process is killed at most so long after at most so many steps: time alone
@@ -42,7 +40,7 @@ const (
 // work on orders on PostgreSQL. Afterwards each effect is there exactly once.
 //
 // Nobody waits for leases here: the test takes the record of a process that it
-// has killed out of the database. The other tests wait.
+// has killed out of the database. TestLeaseOfAKilledProcess waits.
 func TestKillAtRandomMoments(t *testing.T) {
 	t.Parallel()
 	kills, seed := int(number(t, envKills, 100)), number(t, envSeed, rand.Int64())
@@ -198,14 +196,14 @@ func (l *lane) process(t *testing.T, steps int, pause time.Duration) (killed boo
 		}
 		return false, err
 	}
-	return true, l.endLeases(t.Context())
+	return true, endLeases(t.Context(), l.store)
 }
 
 // endLeases says that no process lives.
-func (l *lane) endLeases(ctx context.Context) error {
-	dead, err := l.store.Runners(ctx)
+func endLeases(ctx context.Context, store *postgres.Store) error {
+	dead, err := store.Runners(ctx)
 	for _, r := range dead {
-		err = errors.Join(err, l.store.Unregister(ctx, r.Incarnation))
+		err = errors.Join(err, store.Unregister(ctx, r.Incarnation))
 	}
 	return err
 }
