@@ -153,12 +153,14 @@ func underLimit(t *testing.T) (f *fixture, code string, fill, free func()) {
 	f.Store, f.pool = f.open(t)
 	limit := func(soft string) {
 		t.Helper()
-		var set strings.Builder
-		for _, pid := range serverProcesses(t, f) {
-			fmt.Fprintf(&set, "prlimit --fsize=%s: --pid %d || test ! -d /proc/%d || exit 1; ", soft, pid, pid)
+		for range 2 { // again for those that were started meanwhile, as the first would have it
+			var set strings.Builder
+			for _, pid := range serverProcesses(t, f) {
+				fmt.Fprintf(&set, "prlimit --fsize=%s: --pid %d || test ! -d /proc/%d || exit 1; ", soft, pid, pid)
+			}
+			// The server runs the program, as the user whose processes they are.
+			f.exec(t, "COPY (SELECT 1) TO PROGRAM '"+set.String()+"cat >/dev/null'")
 		}
-		// The server runs the program, as the user whose processes they are.
-		f.exec(t, "COPY (SELECT 1) TO PROGRAM '"+set.String()+"cat >/dev/null'")
 	}
 	return f, "", func() { limit("16777216") }, func() { limit("unlimited") }
 }
