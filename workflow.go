@@ -107,7 +107,7 @@ func (s *Service) workflowHandle(scan *handler.Workflow) *workflowHandle {
 func (s *Service) newWorkflows() *replay.Engine {
 	return replay.New(replay.Config{
 		Store: s.cfg.Storage, Commit: s.run.Commit, Codec: s.cfg.Codec, Lookup: s.codecs.Lookup, Logger: s.cfg.Logger,
-		Lease: s.run.Lease, ShardOf: s.run.ShardOf, Encode: encodeError, Decode: decodeError,
+		Lease: s.run.Held, ShardOf: s.run.ShardOf, Encode: encodeError, Decode: decodeError,
 		WakeAt: func(_ crustertype.ExecutionRef, _ crustertype.Shard, at time.Time) { s.run.WakeAt(at) },
 		Sent:   func(m []crustertype.Message, res []storage.AcceptResult) { s.run.Admit(m, res) },
 		Fenced: s.fenced, Probe: s.calls.Probe, Join: s.calls.Join, Poll: s.searchEvery(),

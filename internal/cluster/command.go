@@ -86,7 +86,7 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 // start serves shards. What cannot be read of their unfinished work is tried
 // again, as long as they are owned.
 func (n *Node) start(shards []crustertype.Shard, leases []crustertype.Lease) {
-	n.cfg.Run.Drop(shards, crustertype.ErrNotOwner) // an earlier time of ours
+	n.drop(shards) // an earlier time of ours
 	n.inbox.change(func() { n.inbox.starts += len(shards) })
 	n.cfg.Probe.Tell(observe.ShardsAcquired{Shards: shards})
 	n.go1(func() {
@@ -164,9 +164,16 @@ func (n *Node) awaitDrained(l crustertype.Lease, idle <-chan struct{}) {
 	}
 }
 
+// drop ends the use of leases, and answers those who wait for requests and
+// executions of their shards.
+func (n *Node) drop(shards []crustertype.Shard) {
+	n.cfg.Run.Drop(shards, crustertype.ErrNotOwner)
+	n.cfg.Workflows.Drop(shards) // after it: who looks now does not begin to wait
+}
+
 // handOver writes the next owner of shards to storage.
 func (n *Node) handOver(leases []crustertype.Lease, to crustertype.Incarnation) {
-	n.cfg.Run.Drop(shardsOf(leases), crustertype.ErrNotOwner)
+	n.drop(shardsOf(leases))
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.TTL)
 	defer cancel()
 	var failed []crustertype.Lease
@@ -213,7 +220,7 @@ func (n *Node) handOver(leases []crustertype.Lease, to crustertype.Incarnation) 
 // release moves locks to the next owner and tells it, or gives them up.
 func (n *Node) release(leases []crustertype.Lease, to crustertype.Incarnation) {
 	shards := shardsOf(leases)
-	n.cfg.Run.Drop(shards, crustertype.ErrNotOwner)
+	n.drop(shards)
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.TTL)
 	defer cancel()
 	var err error

@@ -344,7 +344,7 @@ func (n *Node) step(e sharding.Event) {
 		n.cfg.Probe.Tell(observe.Joined{Member: n.self()})
 	}
 	if lost {
-		n.cfg.Run.Drop([]crustertype.Shard{e.Shard}, crustertype.ErrNotOwner)
+		n.drop([]crustertype.Shard{e.Shard})
 	}
 	n.cfg.Run.SetDeadline(n.own.Deadline())
 	n.execute(cmds)

@@ -177,6 +177,8 @@ func (q *search) again(err error) bool {
 	switch crustertype.CodeOf(err) {
 	case crustertype.CodeNotOwner, crustertype.CodeShuttingDown, crustertype.CodeNotStarted, crustertype.CodeUnavailable:
 		return q.p.Idempotent || !executed(err)
+	case crustertype.CodeMailboxFull: // of the connection: what is stored waits for no mailbox
+		return q.p.Idempotent
 	default:
 		return false
 	}

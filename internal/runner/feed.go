@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -119,7 +120,15 @@ func (r *Runner) adoptLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := r.adoptDue(ctx); err != nil && ctx.Err() == nil {
+		err := r.adoptDue(ctx)
+		if errors.Is(err, storage.ErrFenced) { // a shard has just moved: the others' messages wait
+			r.NudgeAdopt()
+			if sleep(ctx, 10*time.Millisecond) != nil {
+				return
+			}
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
 			r.cfg.Logger.WarnContext(ctx, "new messages cannot be adopted, trying again", "error", err)
 			if sleep(ctx, time.Second) != nil {
 				return

@@ -62,6 +62,14 @@ func (r *Runner) Lease(s crustertype.Shard) (crustertype.Lease, bool) {
 	return crustertype.Lease{}, false
 }
 
+// Held returns the current lease of a shard as long as the runner may work.
+func (r *Runner) Held(s crustertype.Shard) (crustertype.Lease, bool) {
+	if !r.Working() {
+		return crustertype.Lease{}, false
+	}
+	return r.Lease(s)
+}
+
 // Open reports whether requests of a shard may begin here.
 func (r *Runner) Open(s crustertype.Shard) bool {
 	t := r.tenure(s)
@@ -218,6 +226,7 @@ func (r *Runner) CancelAll(shards []crustertype.Shard, cause error) {
 // who wait for their requests to ask the next owner.
 func (r *Runner) Drop(shards []crustertype.Shard, cause error) {
 	gone := make(map[crustertype.Shard]bool, len(shards))
+	r.acceptMu.Lock() // who has read a lease has handed in what relies on it
 	r.change(func(m tenures) {
 		for _, s := range shards {
 			if t := m[s]; t != nil {
@@ -229,6 +238,7 @@ func (r *Runner) Drop(shards []crustertype.Shard, cause error) {
 			}
 		}
 	})
+	r.acceptMu.Unlock()
 	r.waiters.drop(gone, reply{err: stored(cause)})
 }
 
