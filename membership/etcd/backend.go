@@ -50,8 +50,9 @@ type Backend struct {
 	log    *slog.Logger
 	desk   claim.Desk
 
-	mu   sync.Mutex
-	seen mark
+	mu       sync.Mutex
+	seen     mark
+	restored bool // etcd went back, and no session of ours has begun a generation since
 }
 
 // mark is a state of etcd.
@@ -127,7 +128,7 @@ func (b *Backend) Join(ctx context.Context, self membership.Member, ttl time.Dur
 	case ttl < time.Millisecond:
 		return nil, fmt.Errorf("membership: TTL %s is too short: use seconds", ttl)
 	}
-	before, behind, err := b.list(ctx)
+	before, _, err := b.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("membership: join: %w", err)
 	}
@@ -141,7 +142,7 @@ func (b *Backend) Join(ctx context.Context, self membership.Member, ttl time.Dur
 		}
 	}
 	s := newSession(ctx, b, self, ttl)
-	if err := s.enter(ctx, behind, len(before.runners) == len(replaced)); err != nil {
+	if err := s.enter(ctx, len(before.runners) == len(replaced)); err != nil {
 		s.abandon(ctx, err)
 		return nil, fmt.Errorf("membership: join: %w", err)
 	}
@@ -191,11 +192,25 @@ func (b *Backend) note(before, now mark) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if before.cluster == now.cluster && now.rev < before.rev {
-		b.seen = now // count anew
+		b.seen, b.restored = now, true // count anew, but remember
 		return true
 	}
 	if b.seen.cluster != now.cluster || b.seen.rev < now.rev {
 		b.seen = now
 	}
 	return false
+}
+
+// owesGeneration reports whether the next session is to begin a generation.
+func (b *Backend) owesGeneration() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.restored
+}
+
+// settled notes that a generation was begun.
+func (b *Backend) settled() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.restored = false
 }

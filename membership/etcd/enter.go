@@ -11,9 +11,9 @@ import (
 	"github.com/cruster-go/cruster/membership"
 )
 
-// enter gets a lease and writes the runner record. restored says that etcd is
-// older than it was, alone that there is no other member.
-func (s *session) enter(ctx context.Context, restored, alone bool) error {
+// enter gets a lease and writes the runner record. alone says that there is no
+// other member.
+func (s *session) enter(ctx context.Context, alone bool) error {
 	sent := time.Now()
 	grant, err := s.b.client.Grant(ctx, int64((s.ttl+time.Second-1)/time.Second))
 	if err != nil {
@@ -26,17 +26,17 @@ func (s *session) enter(ctx context.Context, restored, alone bool) error {
 		return err
 	}
 	for {
-		v, behind, err := s.b.list(ctx)
+		v, _, err := s.b.list(ctx)
 		if err != nil {
 			return err
 		}
-		restored = restored || behind
 		if _, known := v.runners[s.self.Incarnation]; known {
 			return fmt.Errorf("%w: incarnation %d has joined already", membership.ErrExpired, s.self.Incarnation)
 		}
 		conds := []clientv3.Cmp{absent(s.key)}
 		puts := []clientv3.Op{clientv3.OpPut(s.key, value, clientv3.WithLease(s.lease))}
-		if s.begins(v, restored, alone) {
+		begins := s.begins(v, alone)
+		if begins {
 			cond, put, err := s.raising(v)
 			if err != nil {
 				return err
@@ -49,6 +49,9 @@ func (s *session) enter(ctx context.Context, restored, alone bool) error {
 		}
 		if !resp.Succeeded {
 			continue // another member has begun a generation
+		}
+		if begins {
+			s.b.settled()
 		}
 		s.since = resp.Header.Revision
 		if v, _, err = s.b.list(ctx); err != nil {
@@ -63,11 +66,11 @@ func (s *session) enter(ctx context.Context, restored, alone bool) error {
 }
 
 // begins says whether a member that joins begins a generation.
-func (s *session) begins(v *view, restored, alone bool) bool {
+func (s *session) begins(v *view, alone bool) bool {
 	switch {
 	case len(v.gens.list) == 0:
 		return true // etcd is new
-	case v.gens.cluster != v.cluster, restored:
+	case v.gens.cluster != v.cluster, s.b.owesGeneration():
 		return true // its revisions may be lower than they were
 	}
 	// Alone it disturbs nobody, and helps if all processes were started again

@@ -136,6 +136,8 @@ func (s *session) apply(resp clientv3.WatchResponse) error {
 		members = members || m
 	}
 	s.view.rev = max(s.view.rev, resp.Header.Revision)
+	now := mark{resp.Header.ClusterId, resp.Header.Revision}
+	s.b.note(now, now)
 	return s.react(shards, members)
 }
 

@@ -24,6 +24,9 @@ type server struct {
 	peer    string
 	running *embed.Etcd
 	tune    func(*embed.Config)
+
+	mu     sync.Mutex
+	valves []*valve
 }
 
 // newServer starts a server that ends with the test.
@@ -88,10 +91,28 @@ func (s *server) boot() error {
 	}
 }
 
+// stop stops it, as a crash would: clients are cut off. A graceful end waits
+// for their watches.
 func (s *server) stop() {
-	if s.running != nil {
-		s.running.Close()
-		s.running = nil
+	if s.running == nil {
+		return
+	}
+	closed := make(chan struct{})
+	go func() { defer close(closed); s.running.Close() }()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.mu.Lock()
+		for _, v := range s.valves {
+			v.Break()
+		}
+		s.mu.Unlock()
+		select {
+		case <-tick.C:
+		case <-closed:
+			s.running = nil
+			return
+		}
 	}
 }
 
@@ -108,13 +129,37 @@ func (s *server) dial(t testing.TB) (*clientv3.Client, *valve) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { v.Heal(); c.Close() })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.valves = append(s.valves, v)
 	return c, v
 }
 
-// valve lets connections go silent, in both directions.
+// valve lets connections go silent.
 type valve struct {
-	mu   sync.Mutex
-	shut chan struct{} // closed when it opens; nil while it is open
+	mu    sync.Mutex
+	shut  chan struct{} // closed when it opens; nil while it is open
+	deaf  bool          // what is sent goes through, answers do not
+	conns []*conn
+}
+
+// CutAnswers lets requests through, but no answers.
+func (v *valve) CutAnswers() {
+	v.Cut()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.deaf = true
+}
+
+// Break closes all connections.
+func (v *valve) Break() {
+	v.mu.Lock()
+	conns := v.conns
+	v.conns = nil
+	v.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
 }
 
 // Cut shuts the valve.
@@ -132,17 +177,18 @@ func (v *valve) Heal() {
 	defer v.mu.Unlock()
 	if v.shut != nil {
 		close(v.shut)
-		v.shut = nil
+		v.shut, v.deaf = nil, false
 	}
 }
 
 // pass waits until the valve is open.
-func (v *valve) pass(closed <-chan struct{}) error {
+func (v *valve) pass(closed <-chan struct{}, sending bool) error {
 	for {
 		v.mu.Lock()
 		shut := v.shut
+		deaf := v.deaf
 		v.mu.Unlock()
-		if shut == nil {
+		if shut == nil || deaf && sending {
 			return nil
 		}
 		select {
@@ -154,14 +200,18 @@ func (v *valve) pass(closed <-chan struct{}) error {
 }
 
 func (v *valve) dial(ctx context.Context, addr string) (net.Conn, error) {
-	if err := v.pass(ctx.Done()); err != nil {
+	if err := v.pass(ctx.Done(), true); err != nil {
 		return nil, err
 	}
 	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c, v: v, closed: make(chan struct{})}, nil
+	wrapped := &conn{Conn: c, v: v, closed: make(chan struct{})}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.conns = append(v.conns, wrapped)
+	return wrapped, nil
 }
 
 type conn struct {
@@ -176,11 +226,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	if err != nil {
 		return n, err
 	}
-	return n, c.v.pass(c.closed)
+	return n, c.v.pass(c.closed, false)
 }
 
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.v.pass(c.closed); err != nil {
+	if err := c.v.pass(c.closed, true); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)
