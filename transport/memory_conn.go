@@ -199,6 +199,7 @@ func (p *memoryPipe) finish() {
 	defer p.mu.Unlock()
 	p.ended = true
 	signal(p.ready)
+	signal(p.room) // a sender that waits
 }
 
 // stop is the end of the reader: what is sent then goes nowhere.

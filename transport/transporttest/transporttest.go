@@ -17,6 +17,8 @@ package transporttest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,6 +131,34 @@ type node struct {
 }
 
 const cluster = "transporttest"
+
+var errPatience = fmt.Errorf("no answer within %v", patience)
+
+// bounded ends ctx when patience does, without giving it a deadline.
+func bounded(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(patience, func() { cancel(errPatience) })
+	return ctx, func() {
+		timer.Stop()
+		cancel(nil)
+	}
+}
+
+// Call does not wait for ever.
+func (n *node) Call(ctx context.Context, to string, op transport.Op, body []byte) ([]byte, error) {
+	ctx, stop := bounded(ctx)
+	defer stop()
+	return n.Transport.Call(ctx, to, op, body)
+}
+
+// Stream does not wait for ever.
+func (n *node) Stream(ctx context.Context, to string, op transport.Op, body []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		ctx, stop := bounded(ctx)
+		defer stop()
+		n.Transport.Stream(ctx, to, op, body)(yield)
+	}
+}
 
 // start starts a transport and closes it with the test.
 func start(t TB, h Harness, incarnation crustertype.Incarnation, o transport.Options) *node {
