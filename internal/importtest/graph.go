@@ -146,10 +146,11 @@ var graph = map[string]rule{
 	"metrics/prom": {inside: []string{".", "observe"}, outside: []string{prometheus}},
 	"tracing/otel": {inside: []string{"observe"}, outside: []string{otel, otel + "/trace"}, tests: []string{"."}, testsOut: []string{otel + "/sdk"}},
 	"cmd/*":        {program: true},
-	"examples/*":   {program: true, tests: []string{"internal/testdb"}},
+	"examples/*":   {program: true, tests: []string{"internal/testdb", "internal/testetcd"}},
 
 	// Servers for tests.
-	"internal/testdb": {outside: []string{pgx}},
+	"internal/testdb":   {outside: []string{pgx}},
+	"internal/testetcd": {outside: []string{etcd, zap}},
 
 	// Tests that hold the tree to its rules.
 	"internal/srctree":    {},
