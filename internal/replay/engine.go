@@ -140,6 +140,7 @@ type Engine struct {
 	closing error           // why no run begins any more; nil: they do
 	slots   map[crustertype.ExecutionRef]*slot
 	shards  map[crustertype.Shard]bool // those of Recover
+	closed  map[crustertype.Shard]bool // those of Drop and Release, until Recover: no run begins there
 	waiting int                        // resident runs that wait for another execution, and so hold no place
 	backlog bool                       // storage has runs that are not resident
 	waiters map[crustertype.ExecutionRef][]chan answer
@@ -155,6 +156,7 @@ func New(cfg Config) *Engine {
 	return &Engine{
 		cfg: cfg, defs: make(map[string]*Definition), slots: make(map[crustertype.ExecutionRef]*slot),
 		waiters: make(map[crustertype.ExecutionRef][]chan answer), ending: make(map[crustertype.ExecutionRef]int), unknown: make(map[string]bool), shards: make(map[crustertype.Shard]bool),
+		closed:  make(map[crustertype.Shard]bool),
 		loaders: make(chan struct{}, cfg.Loaders), poke: make(chan struct{}, 1), begun: make(chan struct{}),
 	}
 }

@@ -29,6 +29,7 @@ func (e *Engine) Recover(ctx context.Context, shards []crustertype.Shard) error 
 	e.mu.Lock()
 	for _, s := range shards {
 		e.shards[s] = true
+		delete(e.closed, s)
 	}
 	e.mu.Unlock()
 	return e.take(ctx, shards)
@@ -156,6 +157,8 @@ func (e *Engine) Started(starts []crustertype.Execution, results []storage.Start
 
 // Drop forgets the executions of shards that the runner has lost: their runs
 // end without writing anything, and whoever waits for them asks the new owner.
+// It is called after the lease is gone, also when Release was called before:
+// somebody may have begun to wait in between.
 func (e *Engine) Drop(shards []crustertype.Shard) {
 	e.end(shards, &exit{kind: exitDropped, err: crustertype.ErrNotOwner})
 }
@@ -178,7 +181,7 @@ func (e *Engine) end(shards []crustertype.Shard, x *exit) []*slot {
 	gone := make(map[crustertype.Shard]bool, len(shards))
 	e.mu.Lock()
 	for _, s := range shards {
-		gone[s] = true
+		gone[s], e.closed[s] = true, true
 		delete(e.shards, s)
 	}
 	var slots []*slot

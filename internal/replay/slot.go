@@ -64,6 +64,10 @@ func (e *Engine) activate(ref crustertype.ExecutionRef, shard crustertype.Shard,
 		e.mu.Unlock()
 		return true // looked at again when that is over
 	}
+	if e.closed[shard] {
+		e.mu.Unlock()
+		return true // its next owner finds it
+	}
 	if s := e.slots[ref]; s != nil {
 		s.wake = true
 		run := s.run

@@ -127,6 +127,49 @@ func TestReleaseEndsRunsCleanly(t *testing.T) {
 	})
 }
 
+// Between Release and the end of the lease nothing begins, and whoever begins to
+// wait is answered when the lease is gone.
+func TestWaitWhileItsShardIsGivenAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		runs := 0
+		n := w.start(map[string]code{"w": func(r *replay.Run) (string, error) {
+			runs++
+			return do(r, stuck("Slow"))
+		}})
+		ref := n.begin("w", "1")
+		synctest.Wait()
+		if err := n.Release(t.Context(), []crustertype.Shard{theShard}); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		go func() {
+			_, err := n.Wait(context.WithoutCancel(t.Context()), ref)
+			got <- err
+		}()
+		n.Wake(ref)
+		time.Sleep(time.Minute)
+		n.mu.Lock()
+		n.lost = true
+		n.mu.Unlock()
+		n.Drop([]crustertype.Shard{theShard})
+		wantIs(t, <-got, crustertype.ErrNotOwner)
+		if runs != 1 || n.Resident() != 0 {
+			t.Errorf("the execution was run %d times, want once; %d runs are left", runs, n.Resident())
+		}
+		n.mu.Lock()
+		n.lost = false // and back
+		n.mu.Unlock()
+		if err := n.Recover(t.Context(), []crustertype.Shard{theShard}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if runs != 2 || n.Resident() != 1 {
+			t.Errorf("after the shard came back the execution was run %d times, want twice; %d runs are there", runs, n.Resident())
+		}
+	})
+}
+
 func TestUnavailableTargetIsWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t)
