@@ -120,13 +120,11 @@ func (h *Host) CallStored(ctx context.Context, m crustertype.Message) (crusterty
 	}
 	for {
 		out, err := h.Run.Call(ctx, m)
-		switch {
-		case !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil:
+		if !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
 			return out, err
-		case executed(err):
-			return h.AwaitStored(ctx, m.Shard, m.ID)
 		}
-		// To send it twice does no harm: its ID makes it one.
+		// To send it twice does no harm: its ID makes it one, and whoever has sent
+		// another body under its key hears of it.
 		reply, err := h.Router.Ask(ctx, m.Shard, OpCall, encodeMessage(&m), Patience{For: fallback, Idempotent: true})
 		switch {
 		case errors.Is(err, ErrHere):

@@ -95,9 +95,9 @@ func (r *Runner) Admit(msgs []crustertype.Message, existing []storage.AcceptResu
 // Call stores a message and waits for its outcome. When ctx ends first, the
 // message runs on.
 func (r *Runner) Call(ctx context.Context, m crustertype.Message) (crustertype.Outcome, error) {
-	ch := r.waiters.add(m.ID, m.Shard)
-	defer r.waiters.remove(m.ID, ch)
 	digest := m.Digest
+	ch := r.waiters.add(m.ID, m.Shard, &digest)
+	defer r.waiters.remove(m.ID, ch)
 	if r.cfg.Cluster && !r.Open(m.Shard) {
 		return crustertype.Outcome{}, crustertype.ErrNotOwner
 	}
@@ -126,7 +126,7 @@ func (r *Runner) Await(ctx context.Context, id crustertype.RequestID) (crusterty
 	if up != nil && up.TxOpen() {
 		return crustertype.Outcome{}, crustertype.Errorf(crustertype.CodeTxOpen, "await request %s: the outcome may wait for the open transaction: await before the first statement", id)
 	}
-	ch := r.waiters.add(id, crustertype.Shard{})
+	ch := r.waiters.add(id, crustertype.Shard{}, nil)
 	defer r.waiters.remove(id, ch)
 	m, err := r.cfg.Store.Message(ctx, id)
 	switch {

@@ -96,7 +96,7 @@ func (r *Runner) enqueueLocked(act *Activation, d *durableState, m *crustertype.
 // Abandon is called for a delivery that waits when its entity is closed. Storage
 // still has the message.
 func (d *delivery) Abandon(err error) {
-	d.act.typ.r.waiters.resolve(d.msg.ID, reply{err: stored(err)})
+	d.act.typ.r.waiters.resolve(&d.msg, reply{err: stored(err)})
 }
 
 // Run delivers the request. It runs with the entity's turn.
@@ -293,7 +293,7 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 			d.unsettled(r, lease, err, attempt)
 			return
 		}
-		r.waiters.resolve(d.msg.ID, reply{outcome: out})
+		r.waiters.resolve(&d.msg, reply{outcome: out})
 		r.Admit(unit.Accepts, res.Accepts)
 		for _, f := range after {
 			f()
@@ -430,7 +430,7 @@ func (d *delivery) kill(r *Runner, lease crustertype.Lease, cause error) {
 		ID: d.msg.ID, State: crustertype.MessageDead, Attempts: d.msg.Attempts, Outcome: out, At: time.Now(),
 	}}}, func(_ storage.Result, err error) {
 		if err == nil {
-			r.waiters.resolve(d.msg.ID, reply{err: deadLetter(out)})
+			r.waiters.resolve(&d.msg, reply{err: deadLetter(out)})
 		}
 		r.finished(d.act, true)
 	})
@@ -456,7 +456,7 @@ func (d *delivery) release(r *Runner) {
 	if r.life.Err() == nil {
 		cause = crustertype.ErrNotOwner
 	}
-	r.waiters.resolve(d.msg.ID, reply{err: stored(cause)})
+	r.waiters.resolve(&d.msg, reply{err: stored(cause)})
 	r.finished(d.act, false)
 }
 

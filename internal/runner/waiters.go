@@ -23,12 +23,20 @@ type waiters struct {
 // waiting are those who wait for one request.
 type waiting struct {
 	shard crustertype.Shard
-	list  []chan reply
+	list  []waiter
+}
+
+// waiter is one of them. body, unless it is nil, is the digest of what it has
+// sent under the request's key.
+type waiter struct {
+	ch   chan reply
+	body *[16]byte
 }
 
 // add registers a waiter for a request of that shard. The channel gets one
-// reply, unless remove comes first.
-func (w *waiters) add(id crustertype.RequestID, shard crustertype.Shard) chan reply {
+// reply, unless remove comes first. body is the digest of what the waiter sent;
+// nil: it waits for whatever the request is.
+func (w *waiters) add(id crustertype.RequestID, shard crustertype.Shard, body *[16]byte) chan reply {
 	ch := make(chan reply, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -44,7 +52,7 @@ func (w *waiters) add(id crustertype.RequestID, shard crustertype.Shard) chan re
 		e = &waiting{shard: shard}
 		w.m[id] = e
 	}
-	e.list = append(e.list, ch)
+	e.list = append(e.list, waiter{ch, body})
 	return ch
 }
 
@@ -55,7 +63,7 @@ func (w *waiters) remove(id crustertype.RequestID, ch chan reply) {
 	if e == nil {
 		return
 	}
-	if i := slices.Index(e.list, ch); i >= 0 {
+	if i := slices.IndexFunc(e.list, func(x waiter) bool { return x.ch == ch }); i >= 0 {
 		e.list = slices.Delete(e.list, i, i+1)
 	}
 	if len(e.list) == 0 {
@@ -78,7 +86,7 @@ func (w *waiters) drop(gone map[crustertype.Shard]bool, r reply) {
 		return
 	}
 	w.mu.Lock()
-	var all []chan reply
+	var all []waiter
 	for id, e := range w.m {
 		if gone[e.shard] {
 			all = append(all, e.list...)
@@ -89,23 +97,31 @@ func (w *waiters) drop(gone map[crustertype.Shard]bool, r reply) {
 	answer(all, r)
 }
 
-func answer(list []chan reply, r reply) {
-	for _, ch := range list {
+func answer(list []waiter, r reply) {
+	for _, x := range list {
 		select {
-		case ch <- r:
+		case x.ch <- r:
 		default: // it has its answer: its own body was refused
 		}
 	}
 }
 
-// resolve answers everybody who waits for id.
-func (w *waiters) resolve(id crustertype.RequestID, r reply) {
+// resolve answers everybody who waits for a request. Whoever has sent another
+// body under its key does not get the outcome of this one.
+func (w *waiters) resolve(m *crustertype.Message, r reply) {
 	w.mu.Lock()
-	e := w.m[id]
-	delete(w.m, id)
+	e := w.m[m.ID]
+	delete(w.m, m.ID)
 	w.mu.Unlock()
-	if e != nil {
-		answer(e.list, r)
+	if e == nil {
+		return
+	}
+	for i, x := range e.list {
+		mine := r
+		if x.body != nil && *x.body != m.Digest {
+			mine = reply{err: KeyConflict(m.Address, m.Method, m.Key)}
+		}
+		answer(e.list[i:i+1], mine)
 	}
 }
 
