@@ -2,6 +2,7 @@ package cruster
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -125,10 +126,18 @@ func untyped[Item any](m *runner.Method, ctx context.Context, in any) iter.Seq2[
 	}
 }
 
-// streamRemote iterates a stream on the owner of the entity's shard.
-func streamRemote[Item any](ctx context.Context, h *entityHandle, id string, b *binding, in any) iter.Seq2[Item, error] {
+// streamRemote iterates a stream on the owner of the entity's shard; here does
+// when that has become this runner.
+func streamRemote[Item any](ctx context.Context, h *entityHandle, id string, b *binding, in any, here iter.Seq2[Item, error]) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
 		for v, err := range h.StreamThere(ctx, id, &b.Method, in, unary[Item]) {
+			if errors.Is(err, dispatch.ErrHere) && h.Type != nil {
+				here(yield)
+				return
+			}
+			if errors.Is(err, dispatch.ErrHere) {
+				err = dispatch.NotRegistered("entity type", h.Name)
+			}
 			item, _ := v.(Item)
 			if !yield(item, h.Failed("stream", &b.Method, id, err)) {
 				return

@@ -104,6 +104,9 @@ func (t *Target) Outcome(ctx context.Context, up *invoke.Context, id string, m *
 	if err != nil {
 		return crustertype.Outcome{}, err
 	}
+	if err := t.unknownHere(id); err != nil {
+		return crustertype.Outcome{}, err
+	}
 	return t.CallStored(ctx, msg)
 }
 
@@ -127,7 +130,19 @@ func (t *Target) volatileOutcome(ctx context.Context, up *invoke.Context, id str
 		if !errors.Is(err, ErrHere) {
 			return out, err
 		}
+		if t.Type == nil {
+			return out, NotRegistered("entity type", t.Name)
+		}
 	}
+}
+
+// unknownHere reports that this runner owns an entity whose type it does not
+// host. Others would be told so by it.
+func (t *Target) unknownHere(id string) error {
+	if t.Type == nil && t.Router != nil && t.Run.Open(t.Run.ShardOf(t.Group, id)) {
+		return NotRegistered("entity type", t.Name)
+	}
+	return nil
 }
 
 // runHere runs an encoded best-effort request on this runner.
@@ -194,6 +209,9 @@ func (t *Target) Accept(ctx context.Context, up *invoke.Context, id string, m *M
 	if up != nil && up.TxOpen() {
 		return ErrTxOpen
 	}
+	if err := t.unknownHere(id); err != nil {
+		return err
+	}
 	return t.SendStored(ctx, msg)
 }
 
@@ -221,6 +239,9 @@ func (t *Target) post(ctx context.Context, up *invoke.Context, id string, m *Met
 		}
 		if err = t.postThere(ctx, up, id, m, payload); !errors.Is(err, ErrHere) {
 			return err
+		}
+		if t.Type == nil {
+			return NotRegistered("entity type", t.Name)
 		}
 	}
 }
