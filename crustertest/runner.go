@@ -204,3 +204,7 @@ func (c *Cluster) shards(live []storage.Runner) ([]crustertype.Shard, map[cruste
 	}
 	return shards, owner
 }
+
+// Forget makes the cluster take no further care of the process: the test has
+// shut it down, or will.
+func (r *Runner) Forget() { r.svc = nil }
