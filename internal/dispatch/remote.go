@@ -45,6 +45,10 @@ type Note struct {
 // written straight to storage.
 const fallback = time.Second
 
+// longestLook is how long a waiter tries to reach an owner before it looks into
+// storage again, where the outcome may be meanwhile.
+const longestLook = 8 * time.Second
+
 // unreachable reports that the owner of a shard was not found or not reached.
 func unreachable(err error) bool {
 	switch crustertype.CodeOf(err) {
@@ -181,7 +185,7 @@ func (h *Host) storeFor(ctx context.Context, m crustertype.Message) error {
 // AwaitStored waits for the outcome of a stored request. A zero shard: the one
 // that storage says.
 func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crustertype.RequestID) (crustertype.Outcome, error) {
-	for {
+	for look := fallback; ; look = min(2*look, longestLook) {
 		out, err := h.Run.Await(ctx, id)
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
 			return out, err
@@ -193,9 +197,9 @@ func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crus
 			}
 			shard = m.Shard
 		}
-		reply, err := h.Router.Ask(ctx, shard, OpAwait, id[:], Patience{For: -1, Idempotent: true})
+		reply, err := h.Router.Ask(ctx, shard, OpAwait, id[:], Patience{For: look, Idempotent: true})
 		switch {
-		case errors.Is(err, ErrHere):
+		case errors.Is(err, ErrHere), unreachable(err) && ctx.Err() == nil:
 			continue
 		case err != nil:
 			return out, err
@@ -206,14 +210,14 @@ func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crus
 
 // Join waits for the outcome of an execution.
 func (h *Host) Join(ctx context.Context, shard crustertype.Shard, ref crustertype.ExecutionRef) (crustertype.Outcome, error) {
-	for {
+	for look := fallback; ; look = min(2*look, longestLook) {
 		out, err := h.Workflows.Wait(ctx, ref)
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
 			return out, err
 		}
-		reply, err := h.Router.Ask(ctx, shard, OpJoin, encodeExecution(ref, ""), Patience{For: -1, Idempotent: true})
+		reply, err := h.Router.Ask(ctx, shard, OpJoin, encodeExecution(ref, ""), Patience{For: look, Idempotent: true})
 		switch {
-		case errors.Is(err, ErrHere):
+		case errors.Is(err, ErrHere), unreachable(err) && ctx.Err() == nil:
 			continue
 		case err != nil:
 			return out, err
