@@ -102,18 +102,19 @@ func (r *Runner) Kill() {
 func (r *Runner) bury() {
 	svc := r.svc
 	r.svc = nil
-	end := func() {
+	if r.c.net == nil {
 		ctx, cancel := r.c.bound(time.Second)
 		defer cancel()
 		_ = svc.Shutdown(ctx) // it fails: its storage is gone
-	}
-	if r.c.net == nil {
-		end()
 		return
 	}
 	r.Resume()
 	r.c.net.Kill(r.Address())
-	r.c.graves.Go(end)
+	r.c.graves.Go(func() {
+		ctx, cancel := r.c.bound(0) // its handlers are told to stop at once
+		defer cancel()
+		_ = svc.Shutdown(ctx)
+	})
 }
 
 // Restart kills the process and starts another on the same address.
