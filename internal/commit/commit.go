@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -192,6 +193,11 @@ func (c *Committer) Run(ctx context.Context) error {
 			}
 		}
 		c.flush(ctx, batch)
+		if len(batch) > 1 {
+			// Who was told just now may have more to write, which then need not
+			// wait for the transaction after the next.
+			runtime.Gosched()
+		}
 		clear(batch)
 		c.mu.Lock()
 		c.busy = false
