@@ -118,6 +118,9 @@ func (s *Store) queue(ctx context.Context, b *pgx.Batch, w *writes, plain bool) 
 			return nil
 		}
 		s.statements.Add(1)
+		if one := s.q.one[sql]; rows == 1 && one != sql {
+			sql, a = one, scalars(a)
+		}
 		return b.Queue(sql, a...)
 	}
 	if w.looksUp() {

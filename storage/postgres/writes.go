@@ -283,7 +283,11 @@ func (s *Store) fencesOf(units []storage.Unit, numbers func(crustertype.Shard) (
 		token pgtype.UUID
 		owner crustertype.Incarnation
 	}
-	var all []lease
+	count := 0
+	for i := range units {
+		count += len(units[i].Leases)
+	}
+	all := make([]lease, 0, count)
 	for i := range units {
 		for _, l := range units[i].Leases {
 			n, err := numbers(l.Shard)
