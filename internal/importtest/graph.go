@@ -91,6 +91,7 @@ var graph = map[string]rule{
 	"internal/handler/internal/cruster":   {}, // look-alikes of the root for its tests
 	"internal/handler/internal/elsewhere": {inside: []string{"internal/handler/internal/cruster"}},
 	"internal/invoke":                     {inside: []string{"crustertype", "observe", "storage"}},
+	"internal/settings":                   {},
 	"internal/userror":                    {inside: []string{"crustertype"}},
 	"internal/commit":                     {inside: []string{"crustertype", "storage"}, outside: []string{backoff}},
 	"internal/replay": {
@@ -128,7 +129,7 @@ var graph = map[string]rule{
 		inside: []string{
 			"crustertype", "codec", "observe", "storage", "storage/memory",
 			"sharding", "membership", "membership/stored", "mailbox", "journal", "transport", "scheduler",
-			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch", "internal/cluster", "membership/stored",
+			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch", "internal/cluster", "internal/settings", "membership/stored",
 		},
 		outside:  []string{msgpack, backoff, xxhash},
 		tests:    []string{"storage/sqlite", "storage/postgres"},
