@@ -41,7 +41,8 @@ type Options struct {
 	// runners ShardsPerGroup is 30 by default.
 	Config cruster.Config
 
-	// Configure changes what one runner has different from Config. Optional.
+	// Configure changes what one runner has different from Config, which has
+	// everything set when it is called. Optional.
 	Configure func(runner int, cfg *cruster.Config)
 
 	// Seed is that of the network's faults. Default 1.

@@ -53,8 +53,8 @@ func (r *Runner) start(dieAt int, when When) error {
 		cfg.Transport = c.net.Transport(r.Address(), transport.Options{})
 		cfg.Logger = cfg.Logger.With("runner", r.index)
 	}
-	c.o.Configure(r.index, &cfg)
 	cfg.Storage, cfg.AlwaysEncode = r.proc, true
+	c.o.Configure(r.index, &cfg)
 	svc, err := cruster.New(cfg)
 	if err == nil {
 		err = c.o.SetupRunner(r.index, svc)
