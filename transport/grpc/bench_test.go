@@ -215,6 +215,7 @@ func benchCallers(b *testing.B, callers int, open func(context.Context) (func([]
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
+	used := cpuTime()
 	var all sync.WaitGroup
 	for i, call := range calls {
 		all.Go(func() {
@@ -233,6 +234,9 @@ func benchCallers(b *testing.B, callers int, open func(context.Context) (func([]
 	}
 	all.Wait()
 	b.StopTimer()
+	if used = cpuTime() - used; used > 0 {
+		b.ReportMetric(float64(used.Nanoseconds())/1000/float64(b.N), "cpu-µs/op")
+	}
 	list := slices.Concat(took...)
 	slices.Sort(list)
 	b.ReportMetric(float64(list[len(list)/2].Nanoseconds())/1000, "p50-µs")
