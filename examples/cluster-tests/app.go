@@ -5,15 +5,17 @@ import (
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/cruster-go/cruster"
 )
 
 // app is what the HTTP routes work with: the clients of all that is registered.
 type app struct {
-	svc *cruster.Service
-	db  *pgxpool.Pool
-	log *slog.Logger
+	svc    *cruster.Service
+	db     *pgxpool.Pool
+	log    *slog.Logger
+	tracer trace.Tracer
 
 	counters   cruster.Client[*Counter]
 	stateless  cruster.Client[*StatelessCounter]

@@ -34,7 +34,7 @@ func bad(status int, format string, args ...any) error {
 	return &badRequest{status, fmt.Sprintf(format, args...)}
 }
 
-// ServeHTTP runs a route.
+// answer runs a route and writes what it returns.
 func (a *app) answer(w http.ResponseWriter, r *http.Request, f route) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	v, err := a.guarded(r, f)
@@ -150,7 +150,11 @@ type table struct {
 }
 
 func (t table) handle(pattern string, f route) {
-	t.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { t.a.answer(w, r, f) })
+	t.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		r, span := traced(t.a.tracer, pattern, r)
+		defer span.End()
+		t.a.answer(w, r, f)
+	})
 }
 
 func (t table) notFound(r *http.Request) (any, error) {

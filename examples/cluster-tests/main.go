@@ -20,6 +20,7 @@ import (
 	"github.com/cruster-go/cruster"
 	"github.com/cruster-go/cruster/membership/etcd"
 	"github.com/cruster-go/cruster/storage/postgres"
+	"github.com/cruster-go/cruster/tracing/otel"
 	"github.com/cruster-go/cruster/transport"
 	grpctransport "github.com/cruster-go/cruster/transport/grpc"
 )
@@ -81,8 +82,13 @@ func run(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	traces, flush, err := newTraces(starting, s.otlp, s.runner)
+	if err != nil {
+		return fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)
+	}
+	defer flush()
 	svc, err := cruster.New(cruster.Config{
-		Storage: store, Transport: peers, Membership: members, Logger: log,
+		Storage: store, Transport: peers, Membership: members, Logger: log, Tracer: otel.New(traces),
 		ClusterName: "cluster-tests", ShardsPerGroup: shardsPerGroup, LeaseTTL: s.lease,
 	})
 	if err != nil {
@@ -92,6 +98,7 @@ func run(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	a.tracer = traces.Tracer("cluster-tests")
 	if err := svc.Start(starting); err != nil {
 		return fmt.Errorf("join the cluster (etcd at %q): %w", s.etcd, err)
 	}

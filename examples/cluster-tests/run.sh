@@ -81,7 +81,7 @@ port pg_port "${PG_PORT:-15432}"
 (cd / && "${as[@]}" "$bin/initdb" -D "$dir/pg/data" -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >"$dir/initdb.log" 2>&1) ||
   die "initdb has failed: $(cat "$dir/initdb.log")"
 (cd / && exec setsid "${as[@]}" "$bin/postgres" -D "$dir/pg/data" -p "$pg_port" -c listen_addresses=127.0.0.1 \
-  -c unix_socket_directories="$dir/pg" -c max_connections=200) >"$dir/postgres.log" 2>&1 &
+  -c unix_socket_directories="$dir/pg" -c max_connections=200 -c fsync=off -c full_page_writes=off) >"$dir/postgres.log" 2>&1 &
 pg=$!
 
 port etcd_port "${ETCD_PORT:-12379}"

@@ -34,6 +34,7 @@ func run(ctx context.Context, listen, peer, dir string) error {
 	}
 	c := embed.NewConfig()
 	c.Dir, c.LogLevel = dir, "warn"
+	c.UnsafeNoFsync = true // a crash of the machine may lose data, one of the process does not
 	client, other := url.URL{Scheme: "http", Host: listen}, url.URL{Scheme: "http", Host: peer}
 	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{other}, []url.URL{other}
