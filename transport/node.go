@@ -95,7 +95,7 @@ func (n *node) Introduce(self Hello) {
 	defer n.mu.Unlock()
 	for s := range n.sessions {
 		if s.greeted {
-			n.sendHello(s)
+			_ = n.sendHello(s) // an error ends the session by itself
 		}
 	}
 }

@@ -47,8 +47,11 @@ func TestGarbageOnThePort(t *testing.T) {
 	noise := make([]byte, 64<<10)
 	rand.Read(noise)
 	for _, b := range [][]byte{
-		noise, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), {22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3},
-		append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), noise...), {},
+		noise,
+		[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+		{22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3},
+		append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), noise...),
+		{},
 	} {
 		c, err := net.Dial("tcp", s.Address())
 		if err != nil {

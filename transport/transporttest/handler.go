@@ -71,7 +71,7 @@ func (h *handler) Call(ctx context.Context, from transport.Hello, op transport.O
 	case opLate:
 		return nil, fmt.Errorf("query: %w", context.DeadlineExceeded)
 	case opPanic:
-		panic("in the handler")
+		panic("in the handler") //nolint:forbidigo // what a handler may do
 	case opLeft:
 		d, ok := ctx.Deadline()
 		if !ok {

@@ -133,7 +133,7 @@ func forgetEndsCalls(t TB, h Harness) {
 	a.Forget(h.Nowhere)
 	o := wait(t, c, "a call ends when its peer is forgotten")
 	wantError(t, "a call whose peer was forgotten", o.err, crustertype.CodeUnavailable, true)
-	wait(t, b.handler.ended, "the handler's context ends")
+	_ = wait(t, b.handler.ended, "the handler's context ends")
 	if _, err := a.Call(t.Context(), b.address, opEcho, nil); err != nil {
 		t.Errorf("Call to a forgotten peer that is there = %v, want a new connection", err)
 	}
@@ -192,7 +192,7 @@ func closeEndsWithContext(t TB, h Harness) {
 	if err := b.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Close with a handler that goes on = %v, want the context's error", err)
 	}
-	wait(t, b.handler.ended, "the handler's context ends")
+	_ = wait(t, b.handler.ended, "the handler's context ends")
 	o := wait(t, c, "the call ends")
 	wantError(t, "a call whose peer was closed", o.err, crustertype.CodeUnavailable, true)
 }

@@ -98,7 +98,7 @@ func endedContextCancelsStream(t TB, h Harness) {
 		cancel()
 	}
 	wantError(t, "a stream whose context has ended", last, crustertype.CodeCancelled, true)
-	wait(t, b.handler.ended, "the producer's context ends")
+	_ = wait(t, b.handler.ended, "the producer's context ends")
 }
 
 func streamErrorComesLast(t TB, h Harness) {
