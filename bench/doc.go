@@ -6,7 +6,11 @@
 //	go test -run='^$' -bench=Local ./...        calls in memory
 //	go test -run='^$' -bench=Persisted ./...    persisted calls
 //	go test -run='^$' -bench=Workflow ./...     workflows
-//	go test -run='^$' -bench='Idle|Asleep|Cold|Binary' ./...
+//	go test -run='^$' -bench=Postgres ./...     all of these on PostgreSQL
+//	go test -run='^$' -bench='IdleEnt|Asleep|Cold|Binary' ./...
+//
+// PostgreSQL is started for the run, with commits that wait for the disk; with
+// CRUSTER_TEST_POSTGRES_URL another server is used.
 //
 // The last part of a benchmark's name says what ran. Only figures of one run
 // compare: what matters is how far a row is from the floor beside it.
