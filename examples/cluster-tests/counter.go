@@ -20,6 +20,8 @@ type StatelessCounter struct {
 	Counting
 }
 
+// docs:begin group
+
 // Counting is the RPC group of both: the methods of a number in a table. The
 // value lives in the table alone, so an entity that was evicted, or has moved
 // to another node, goes on where it was.
@@ -44,6 +46,8 @@ func (c *Counting) Increment(ctx context.Context, n int64) (value int64, err err
 		ON CONFLICT (id) DO UPDATE SET value = c.value + excluded.value RETURNING value`, cruster.EntityID(ctx), n).Scan(&value)
 	return value, err
 }
+
+// docs:end group
 
 // Decrement subtracts and returns the new value, which may be negative.
 func (c *Counting) Decrement(ctx context.Context, n int64) (value int64, err error) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cruster-go/cruster"
 	"github.com/cruster-go/cruster/membership/etcd"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage/postgres"
 	"github.com/cruster-go/cruster/tracing/otel"
 	"github.com/cruster-go/cruster/transport"
@@ -88,7 +89,7 @@ func run(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	}
 	defer flush()
 	svc, err := cruster.New(cruster.Config{
-		Storage: store, Transport: peers, Membership: members, Logger: log, Tracer: otel.New(traces),
+		Storage: store, Transport: peers, Membership: members, Logger: log, Observer: observe.Log(log), Tracer: otel.New(traces),
 		ClusterName: "cluster-tests", ShardsPerGroup: shardsPerGroup, LeaseTTL: s.lease,
 	})
 	if err != nil {
