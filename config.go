@@ -1,15 +1,11 @@
 package cruster
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"strconv"
 	"time"
 
 	"github.com/cruster-go/cruster/codec"
-	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/settings"
 	"github.com/cruster-go/cruster/membership"
 	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage"
@@ -137,16 +133,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault := func(p *int, v int) {
-		if *p == 0 {
-			*p = v
-		}
-	}
-	setDuration := func(p *time.Duration, v time.Duration) {
-		if *p == 0 {
-			*p = v
-		}
-	}
 	if c.Storage == nil {
 		c.Storage = memory.New()
 	}
@@ -156,82 +142,65 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	setDefault(&c.ShardsPerGroup, 300)
-	setDefault(&c.MailboxCapacity, 100)
-	setDefault(&c.Concurrency, 1)
-	setDuration(&c.EntityIdle, 60*time.Second)
-	setDefault(&c.MaxDeliveries, 10)
-	setDuration(&c.PollInterval, 5*time.Second)
-	setDuration(&c.LeaseTTL, 10*time.Second)
-	setDuration(&c.SuspendAfter, 60*time.Second)
-	setDefault(&c.MaxResident, 10_000)
-	setDefault(&c.MaxPayload, 4<<20)
-	setDuration(&c.SingletonBackoff, time.Second)
-	setDuration(&c.Retention, 7*24*time.Hour)
-	setDefault(&c.Weight, 1)
-	setDuration(&c.RebalanceDelay, 300*time.Millisecond)
-	setDuration(&c.HandlerGrace, time.Second)
-	setDuration(&c.DrainTimeout, 10*time.Second)
-	setDuration(&c.RouteTimeout, c.LeaseTTL+5*time.Second)
-	if c.ClusterName == "" {
-		c.ClusterName = "cruster"
-	}
+	settings.Default(&c.ShardsPerGroup, 300)
+	settings.Default(&c.MailboxCapacity, 100)
+	settings.Default(&c.Concurrency, 1)
+	settings.Default(&c.EntityIdle, 60*time.Second)
+	settings.Default(&c.MaxDeliveries, 10)
+	settings.Default(&c.PollInterval, 5*time.Second)
+	settings.Default(&c.LeaseTTL, 10*time.Second)
+	settings.Default(&c.SuspendAfter, 60*time.Second)
+	settings.Default(&c.MaxResident, 10_000)
+	settings.Default(&c.MaxPayload, 4<<20)
+	settings.Default(&c.SingletonBackoff, time.Second)
+	settings.Default(&c.Retention, 7*24*time.Hour)
+	settings.Default(&c.Weight, 1)
+	settings.Default(&c.RebalanceDelay, 300*time.Millisecond)
+	settings.Default(&c.HandlerGrace, time.Second)
+	settings.Default(&c.DrainTimeout, 10*time.Second)
+	settings.Default(&c.RouteTimeout, c.LeaseTTL+5*time.Second)
+	settings.Default(&c.ClusterName, "cruster")
 	return c
 }
 
 // validate reports every fault at once. c has its defaults.
 func (c Config) validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("config: "+format, args...)) }
-	atLeast := func(name string, v, least int) {
-		if v < least {
-			bad("%s is %d: it must be at least %d", name, v, least)
-		}
-	}
-	longer := func(name string, v, least time.Duration, off bool) {
-		if v < least && (!off || v != -1) {
-			hint := ""
-			if off {
-				hint = ", or -1 for off"
-			}
-			bad("%s is %v: it must be at least %v%s", name, v, least, hint)
-		}
-	}
+	check := settings.Checks{Prefix: "config: "}
 	if c.ShardsPerGroup < 1 || c.ShardsPerGroup > 65536 {
-		bad("ShardsPerGroup is %d: it must be from 1 to 65536", c.ShardsPerGroup)
+		check.Bad("ShardsPerGroup is %d: it must be from 1 to 65536", c.ShardsPerGroup)
 	}
-	atLeast("MailboxCapacity", c.MailboxCapacity, 1)
+	check.AtLeast("MailboxCapacity", c.MailboxCapacity, 1)
 	if c.Concurrency < -1 {
-		bad("Concurrency is %d: it must be at least 1, or -1 for no bound", c.Concurrency)
+		check.Bad("Concurrency is %d: it must be at least 1, or -1 for no bound", c.Concurrency)
 	}
-	atLeast("MaxDeliveries", c.MaxDeliveries, 1)
-	atLeast("MaxResident", c.MaxResident, 1)
+	check.AtLeast("MaxDeliveries", c.MaxDeliveries, 1)
+	check.AtLeast("MaxResident", c.MaxResident, 1)
 	if c.MaxPayload < 1024 || c.MaxPayload > 1<<30 {
-		bad("MaxPayload is %d bytes: it must be from 1 KiB to 1 GiB", c.MaxPayload)
+		check.Bad("MaxPayload is %d bytes: it must be from 1 KiB to 1 GiB", c.MaxPayload)
 	}
-	longer("EntityIdle", c.EntityIdle, time.Millisecond, true)
-	longer("PollInterval", c.PollInterval, 10*time.Millisecond, true)
-	longer("LeaseTTL", c.LeaseTTL, 500*time.Millisecond, false)
-	longer("SuspendAfter", c.SuspendAfter, time.Millisecond, false)
-	longer("SingletonBackoff", c.SingletonBackoff, time.Millisecond, false)
-	longer("Retention", c.Retention, time.Second, true)
-	longer("RebalanceDelay", c.RebalanceDelay, 0, true)
-	longer("HandlerGrace", c.HandlerGrace, 0, true)
-	longer("DrainTimeout", c.DrainTimeout, time.Millisecond, false)
-	longer("RouteTimeout", c.RouteTimeout, time.Millisecond, false)
+	check.Longer("EntityIdle", c.EntityIdle, time.Millisecond, true)
+	check.Longer("PollInterval", c.PollInterval, 10*time.Millisecond, true)
+	check.Longer("LeaseTTL", c.LeaseTTL, 500*time.Millisecond, false)
+	check.Longer("SuspendAfter", c.SuspendAfter, time.Millisecond, false)
+	check.Longer("SingletonBackoff", c.SingletonBackoff, time.Millisecond, false)
+	check.Longer("Retention", c.Retention, time.Second, true)
+	check.Longer("RebalanceDelay", c.RebalanceDelay, 0, true)
+	check.Longer("HandlerGrace", c.HandlerGrace, 0, true)
+	check.Longer("DrainTimeout", c.DrainTimeout, time.Millisecond, false)
+	check.Longer("RouteTimeout", c.RouteTimeout, time.Millisecond, false)
 	if c.Weight < -1 || c.Weight > 1000 {
-		bad("Weight is %d: it must be from 1 to 1000, or -1 for no shards", c.Weight)
+		check.Bad("Weight is %d: it must be from 1 to 1000, or -1 for no shards", c.Weight)
 	}
 	if c.Membership != nil && c.Transport == nil {
-		bad("Membership is set, and Transport is not: runners that know of each other have to reach each other")
+		check.Bad("Membership is set, and Transport is not: runners that know of each other have to reach each other")
 	}
 	if c.KeyRetention < 0 {
-		bad("KeyRetention is %v: it must not be negative; 0 keeps tombstones for ever", c.KeyRetention)
+		check.Bad("KeyRetention is %v: it must not be negative; 0 keeps tombstones for ever", c.KeyRetention)
 	}
 	if c.KeyRetention > 0 && c.Retention > c.KeyRetention {
-		bad("KeyRetention is %v, shorter than Retention %v: a tombstone is what is left after Retention", c.KeyRetention, c.Retention)
+		check.Bad("KeyRetention is %v, shorter than Retention %v: a tombstone is what is left after Retention", c.KeyRetention, c.Retention)
 	}
-	return errors.Join(errs...)
+	return check.Err()
 }
 
 // ConfigFromEnv reads a configuration from environment variables whose names
@@ -241,32 +210,16 @@ func (c Config) validate() error {
 // cannot be set so. All faults are reported at once.
 func ConfigFromEnv(prefix string) (Config, error) {
 	var c Config
-	var errs []error
-	read := func(name, kind string, set func(s string) error) {
-		if s, ok := os.LookupEnv(prefix + name); ok && set(s) != nil {
-			errs = append(errs, fmt.Errorf("environment: %s%s=%q is not %s", prefix, name, s, kind))
-		}
-	}
-	for name, p := range map[string]*int{
+	err := settings.FromEnv(prefix, map[string]*int{
 		"SHARDS_PER_GROUP": &c.ShardsPerGroup, "MAILBOX_CAPACITY": &c.MailboxCapacity, "CONCURRENCY": &c.Concurrency,
 		"WEIGHT": &c.Weight, "MAX_DELIVERIES": &c.MaxDeliveries, "MAX_RESIDENT": &c.MaxResident, "MAX_PAYLOAD": &c.MaxPayload,
-	} {
-		read(name, "a whole number", func(s string) (err error) { *p, err = strconv.Atoi(s); return err })
-	}
-	for name, p := range map[string]*time.Duration{
+	}, map[string]*time.Duration{
 		"ENTITY_IDLE": &c.EntityIdle, "POLL_INTERVAL": &c.PollInterval, "LEASE_TTL": &c.LeaseTTL, "SUSPEND_AFTER": &c.SuspendAfter,
 		"SINGLETON_BACKOFF": &c.SingletonBackoff, "RETENTION": &c.Retention, "KEY_RETENTION": &c.KeyRetention,
 		"REBALANCE_DELAY": &c.RebalanceDelay, "HANDLER_GRACE": &c.HandlerGrace, "DRAIN_TIMEOUT": &c.DrainTimeout, "ROUTE_TIMEOUT": &c.RouteTimeout,
-	} {
-		read(name, "a duration such as 90s or 5m", func(s string) (err error) {
-			if *p = -1; s != "-1" {
-				*p, err = time.ParseDuration(s)
-			}
-			return err
-		})
-	}
-	if err := errors.Join(errs...); err != nil {
-		return Config{}, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+	})
+	if err != nil {
+		return Config{}, invalid("%w", err)
 	}
 	return c, nil
 }

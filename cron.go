@@ -27,12 +27,25 @@ type Cron struct {
 	// exactly once. An error is logged, and the job waits for its next tick.
 	Run func(ctx context.Context, tick time.Time) error
 
+	// Send is what a tick does in place of Run: it sends a request to an entity
+	// ([CronCall]) or starts a workflow ([CronStart]), in the commit that records
+	// the tick.
+	Send CronBody
+
 	// TimeZone is where the schedule's clock hangs. Default: UTC.
 	TimeZone *time.Location
 
 	// NextFromPrevious makes up for every tick that was missed while no runner
 	// was up, in order. By default only the newest missed one is run.
 	NextFromPrevious bool
+
+	// CatchUp is how many missed ticks are made up for at most with
+	// NextFromPrevious, the newest ones. Default: any number.
+	CatchUp int
+
+	// Jitter delays each tick by a time below it, always the same for one tick,
+	// so that jobs of many services do not begin together. Default: none.
+	Jitter time.Duration
 
 	// SkipIfOlderThan drops ticks that are late by more. Default: none is
 	// dropped.
@@ -49,7 +62,8 @@ type Cron struct {
 // Overlap says what a cron does at a tick while an earlier one still runs.
 type Overlap int
 
-// The overlap policies.
+// The overlap policies. A request or workflow that a tick has sent counts as
+// running until it has its outcome.
 const (
 	OverlapQueueOne Overlap = iota // one tick waits, more are dropped
 	OverlapSkip                    // the tick is dropped
@@ -64,11 +78,11 @@ func RegisterCron(s *Service, c Cron) error {
 	if err := crustertype.CheckName("cron name", c.Name); err != nil {
 		errs = append(errs, err)
 	}
-	if c.Run == nil {
-		errs = append(errs, invalid("cron %q: Run is nil", c.Name))
+	if (c.Run == nil) == (c.Send == CronBody{}) {
+		errs = append(errs, invalid("cron %q: set Run or Send, one of them", c.Name))
 	}
-	if c.SkipIfOlderThan < 0 {
-		errs = append(errs, invalid("cron %q: SkipIfOlderThan is %v: it must not be negative", c.Name, c.SkipIfOlderThan))
+	if c.CatchUp < 0 || c.Jitter < 0 || c.SkipIfOlderThan < 0 {
+		errs = append(errs, invalid("cron %q: CatchUp is %d, Jitter %v and SkipIfOlderThan %v: they must not be negative", c.Name, c.CatchUp, c.Jitter, c.SkipIfOlderThan))
 	}
 	if c.Overlap < OverlapQueueOne || c.Overlap > OverlapAllow {
 		errs = append(errs, invalid("cron %q: Overlap is %d: use OverlapQueueOne, OverlapSkip or OverlapAllow", c.Name, c.Overlap))
@@ -95,11 +109,12 @@ func RegisterCron(s *Service, c Cron) error {
 	job := duty.NewCron(s.dutyHost(), duty.CronParams{
 		Name: c.Name, Group: c.ShardGroup, Schedule: schedule.In(c.TimeZone), Zone: c.TimeZone, Run: c.Run,
 		Parallel: c.Overlap == OverlapAllow, Waiting: c.Overlap == OverlapQueueOne,
-		NextFromPrevious: c.NextFromPrevious, SkipIfOlderThan: c.SkipIfOlderThan,
+		NextFromPrevious: c.NextFromPrevious, SkipIfOlderThan: c.SkipIfOlderThan, CatchUp: c.CatchUp, Jitter: c.Jitter, Body: c.Send.at(),
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.run.Register(job.Type())
-	s.run.AddDuty(runner.Duty{Shard: job.Shard(), Run: job.Loop})
+	s.run.AddDuty(runner.Duty{Shard: job.Shard(), Run: job.Loop, Wake: job.Wake})
+	s.crons[c.Name] = job
 	return nil
 }

@@ -38,6 +38,7 @@ type Service struct {
 	names      map[string]string // registered names, and as what
 	entities   map[string]*entityHandle
 	clients    []*entityHandle
+	crons      map[string]*duty.Cron
 	stopped    chan struct{}
 	stopErr    error
 	retention  duty.Retention
@@ -73,7 +74,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, crustertype.Errorf(crustertype.CodeInvalid, "config: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, codecs: codecs, ownsStore: owns, names: make(map[string]string), entities: make(map[string]*entityHandle),
+		cfg: cfg, codecs: codecs, ownsStore: owns, names: make(map[string]string), entities: make(map[string]*entityHandle), crons: make(map[string]*duty.Cron),
 		stopped: make(chan struct{}), retention: duty.Retention{Keep: cfg.Retention, KeepKeys: cfg.KeyRetention},
 	}
 	probe := invoke.NewProbe(cfg.Observer, cfg.Tracer)

@@ -95,7 +95,7 @@
 //
 // [RegisterSingleton] runs a function on one runner at a time, again after it
 // failed. [RegisterCron] runs one at the ticks of a schedule, like a persisted
-// method.
+// method, or sends a request or starts a workflow; see [Service.Cron].
 //
 // # Errors
 //
@@ -111,6 +111,6 @@
 // one machine, storage/postgres. Package crustertest runs a service in virtual
 // time, and kills it at every commit.
 //
-// So far one process at a time works on one storage: there is no membership and
-// no transport between runners yet.
+// With a transport in its configuration a service is one of several that share
+// the storage; see docs/cluster.md.
 package cruster

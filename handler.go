@@ -25,18 +25,8 @@ func Tx(ctx context.Context) SQL {
 	if c := invoke.From(ctx); c != nil {
 		return c.SQL()
 	}
-	return noSQL{invalid("cruster.Tx: no transaction here: it exists in persisted handlers and activities, with the context they were given")}
+	return invoke.NoSQL(invalid("cruster.Tx: no transaction here: it exists in persisted handlers and activities, with the context they were given"))
 }
-
-type noSQL struct{ err error }
-
-func (n noSQL) Exec(context.Context, string, ...any) (int64, error)         { return 0, n.err }
-func (n noSQL) Query(context.Context, string, ...any) (storage.Rows, error) { return nil, n.err }
-func (n noSQL) QueryRow(context.Context, string, ...any) storage.Row        { return errRow(n) }
-
-type errRow struct{ err error }
-
-func (r errRow) Scan(...any) error { return r.err }
 
 // EntityID returns the ID of the entity whose handler ctx belongs to; in an
 // activity, the execution's ID; elsewhere "".

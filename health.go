@@ -72,9 +72,6 @@ type Member struct {
 // Members returns the runners of the cluster, by incarnation, from memory. A
 // service without a cluster has none.
 func (s *Service) Members() []Member {
-	if s.node == nil {
-		return nil
-	}
 	var list []Member
 	for _, m := range s.node.Members() {
 		list = append(list, Member{

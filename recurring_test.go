@@ -100,7 +100,7 @@ func TestCronMisuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = cruster.RegisterCron(svc, cruster.Cron{Name: "a b", Schedule: "61 * * * *", SkipIfOlderThan: -1})
-	for _, want := range []string{`cron name "a b"`, "Run is nil", "61", "SkipIfOlderThan"} {
+	for _, want := range []string{`cron name "a b"`, "set Run or Send", "61", "SkipIfOlderThan"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("RegisterCron = %v, want an error with %q", err, want)
 		}

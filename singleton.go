@@ -63,5 +63,5 @@ func RegisterSingleton(s *Service, sg Singleton) error {
 }
 
 func (s *Service) dutyHost() duty.Host {
-	return duty.Host{Run: s.run, Store: s.cfg.Storage, Logger: s.cfg.Logger, Codec: s.cfg.Codec.Name(), Capacity: s.cfg.MailboxCapacity}
+	return duty.Host{Run: s.run, Store: s.cfg.Storage, Logger: s.cfg.Logger, Codec: s.cfg.Codec.Name(), Capacity: s.cfg.MailboxCapacity, Started: s.workflows.Started}
 }

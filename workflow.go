@@ -184,28 +184,9 @@ func (wf *WorkflowContext) Changed(id string) bool { return wf.run.Changed(id) }
 // code replays what it did before.
 func (wf *WorkflowContext) Logger() *slog.Logger {
 	if wf.log == nil {
-		x := wf.run.Execution()
-		wf.log = slog.New(replayHandler{wf.h.svc.cfg.Logger.Handler(), wf.run}).With("workflow", x.Type, "execution", x.ID)
+		wf.log = wf.run.Logger(wf.h.svc.cfg.Logger.Handler())
 	}
 	return wf.log
-}
-
-// replayHandler drops records while a run replays.
-type replayHandler struct {
-	slog.Handler
-	run *replay.Run
-}
-
-func (h replayHandler) Enabled(ctx context.Context, l slog.Level) bool {
-	return !h.run.Replaying() && h.Handler.Enabled(ctx, l)
-}
-
-func (h replayHandler) WithAttrs(as []slog.Attr) slog.Handler {
-	return replayHandler{h.Handler.WithAttrs(as), h.run}
-}
-
-func (h replayHandler) WithGroup(name string) slog.Handler {
-	return replayHandler{h.Handler.WithGroup(name), h.run}
 }
 
 // journal makes a step of a call that is no activity: exec runs at most until it

@@ -239,6 +239,9 @@ type MemberView struct {
 
 // Members returns the members as the assignment in use knows them.
 func (n *Node) Members() []MemberView {
+	if n == nil {
+		return nil
+	}
 	t := n.table.Load()
 	list := make([]MemberView, len(t.members))
 	for i, m := range t.members {

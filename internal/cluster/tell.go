@@ -108,6 +108,7 @@ func (n *Node) noted(note dispatch.Note) {
 		n.cfg.Run.Spawn(func() { n.cfg.Workflows.Notice(n.ctx, note.Execution) })
 	case note.At.IsZero():
 		n.cfg.Run.NudgeAdopt()
+		n.cfg.Run.WakeDuties(note.Shard)
 	default:
 		n.cfg.Run.WakeAt(note.At)
 	}

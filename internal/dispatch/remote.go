@@ -247,3 +247,13 @@ func (h *Host) act(ctx context.Context, op transport.Op, ref crustertype.Executi
 		return h.Workflows.Retry(ctx, ref)
 	}
 }
+
+// Nudge tells the owner of a shard to look at what is stored for it.
+func (h *Host) Nudge(shard crustertype.Shard) {
+	if h.Router == nil || h.Run.Open(shard) {
+		h.Run.NudgeAdopt()
+		h.Run.WakeDuties(shard)
+		return
+	}
+	h.Router.Tell(Note{Shard: shard})
+}

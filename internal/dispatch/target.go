@@ -295,6 +295,20 @@ func (t *Target) message(ctx context.Context, up *invoke.Context, id string, b *
 	return m, nil
 }
 
+// TickMessage makes the request that a cron's tick sends. Equal keys make equal
+// requests. It leaves no tombstone.
+func (t *Target) TickMessage(id string, m *Method, in any, key string) (crustertype.Message, error) {
+	if err := t.Check(id, m, Options{}); err != nil {
+		return crustertype.Message{}, err
+	}
+	reqID := crustertype.KeyedRequestID(t.address(id), m.M.Name, key)
+	msg, err := t.message(t.Run.Lifetime(), nil, id, m, in, Options{}, reqID, false)
+	if err == nil {
+		msg.Meta = crustertype.EncodeMeta(crustertype.Meta{Internal: true, Caller: "cron"})
+	}
+	return msg, err
+}
+
 // Meta returns what travels with a start: the trace context.
 func (h *Host) Meta(ctx context.Context) []byte {
 	var meta crustertype.Meta

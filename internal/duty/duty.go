@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/storage"
 )
@@ -19,6 +20,9 @@ type Host struct {
 	Logger   *slog.Logger
 	Codec    string // name of the codec of what is written
 	Capacity int    // of a mailbox
+	// Started is told of executions that were committed. Required where crons
+	// start some.
+	Started func([]crustertype.Execution, []storage.StartResult)
 }
 
 // Retention says how long finished work is kept.

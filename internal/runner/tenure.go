@@ -45,6 +45,17 @@ type Duty struct {
 	// Run does the work. life ends when the shard is to go, kill when the time
 	// for that is over. It returns when its work is done, or life has ended.
 	Run func(life, kill context.Context)
+	// Wake tells the work that somebody has changed what it reads. Optional.
+	Wake func()
+}
+
+// WakeDuties wakes the duties of a shard.
+func (r *Runner) WakeDuties(s crustertype.Shard) {
+	for _, d := range r.duties {
+		if d.Shard == s && d.Wake != nil {
+			d.Wake()
+		}
+	}
 }
 
 // AddDuty adds a duty. It must not be called after Start.
