@@ -190,9 +190,9 @@ func (nopHandler) Connected(Hello) {}
 // FuzzSession lets a peer say anything after its hello.
 func FuzzSession(f *testing.F) {
 	g := exampleGreeting()
-	hello := appendFrame(nil, kindHello, 0, g.encode(nil), nil)
-	f.Add(allFrames(), allFrames())
-	f.Add([]byte{9, 0, 0}, []byte{3, 1, 3, 0, 1, 0})
+	hello := appendFrame([]byte{pieceLast}, kindHello, 0, g.encode(nil), nil)
+	f.Add(append([]byte{pieceLast}, allFrames()...), append([]byte{pieceMore}, allFrames()...))
+	f.Add([]byte{pieceMore, 9, 0, 0}, []byte{pieceLast, 3, 1, 3, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		l := new(scriptLink)
 		tr := New(l, Options{PingInterval: -1, Logger: slog.New(slog.DiscardHandler)})

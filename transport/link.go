@@ -105,9 +105,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// MaxMessage returns the largest message that a transport with these options
-// hands to [Conn.Send] or takes from [Conn.Recv].
-func (o Options) MaxMessage() int {
-	o = o.withDefaults()
+// MaxMessage is the size of the largest message that a transport hands to
+// [Conn.Send] or takes from [Conn.Recv]; larger ones are sent in pieces.
+const MaxMessage = 1 + pieceSize
+
+// maxMessage is the size of the largest message when its pieces are joined.
+func (o Options) maxMessage() int {
 	return max(o.MaxBody+maxHeader+maxRequestHead, 5*maxFailureText) + 2*outboxLimit
 }

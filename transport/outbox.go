@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 )
 
 // outboxLimit is how many bytes wait for the connection before those who send
@@ -14,6 +15,17 @@ const outboxLimit = 256 << 10
 // keepBuffer is the largest buffer that is kept for the next message.
 const keepBuffer = 64 << 10
 
+// pieceSize is the most bytes of a message that are sent at once. The peer
+// counts each piece as a sign of life, so a slow network may carry large
+// messages.
+const pieceSize = 256 << 10
+
+// What the first byte of each piece says.
+const (
+	pieceLast = 0
+	pieceMore = 1
+)
+
 var errNotRead = errors.New("the peer does not read")
 
 // outbox gathers frames while the connection is busy and sends those that wait
@@ -21,9 +33,10 @@ var errNotRead = errors.New("the peer does not read")
 // himself; otherwise it is left to the goroutine in run, which lets others add
 // theirs first.
 type outbox struct {
-	conn Conn
-	kick chan struct{} // to run: there is something to send
-	gone chan struct{} // closed by fail
+	conn   Conn
+	pieces atomic.Uint64 // sent so far
+	kick   chan struct{} // to run: there is something to send
+	gone   chan struct{} // closed by fail
 
 	mu      sync.Mutex
 	buf     []byte
@@ -105,7 +118,7 @@ func (o *outbox) urge(k kind, number uint64, head []byte) error {
 
 func (o *outbox) add(k kind, number uint64, head, body []byte) uint64 {
 	if o.buf == nil {
-		o.buf, o.spare = o.spare[:0], nil
+		o.buf, o.spare = append(o.spare[:0], pieceLast), nil
 	}
 	o.buf = appendFrame(o.buf, k, number, head, body)
 	return o.turn
@@ -122,7 +135,7 @@ func (o *outbox) send() {
 		o.room = nil
 	}
 	o.mu.Unlock()
-	err := o.conn.Send(msg)
+	err := o.transmit(msg)
 	o.mu.Lock()
 	o.sending = false
 	if cap(msg) <= keepBuffer {
@@ -132,6 +145,22 @@ func (o *outbox) send() {
 		o.err = err
 		_ = o.conn.Close() // the reader finds out and ends the session
 	}
+}
+
+// transmit sends a message, whose first byte is free, in pieces. The first byte
+// of each overwrites the last one of the piece before.
+func (o *outbox) transmit(msg []byte) error {
+	for len(msg) > 1+pieceSize {
+		msg[0] = pieceMore
+		if err := o.conn.Send(msg[:1+pieceSize]); err != nil {
+			return err
+		}
+		o.pieces.Add(1)
+		msg = msg[pieceSize:]
+	}
+	msg[0] = pieceLast
+	o.pieces.Add(1)
+	return o.conn.Send(msg)
 }
 
 func (o *outbox) wake() {
@@ -165,13 +194,13 @@ func (o *outbox) sent(turn uint64) bool {
 	return turn <= o.taken
 }
 
-// stuck returns the turn of the message that the connection is busy with, 0
-// for none.
+// stuck returns a number for the piece that the connection is busy with, 0 for
+// none.
 func (o *outbox) stuck() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.sending {
-		return o.taken
+		return 1 + o.pieces.Load()
 	}
 	return 0
 }

@@ -74,9 +74,10 @@ func (s *session) run() {
 }
 
 func (s *session) read() error {
-	var buf []byte
+	var buf, whole []byte
+	limit := s.node.o.maxMessage()
 	for {
-		msg, err := s.conn.Recv(buf)
+		piece, err := s.conn.Recv(buf)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = errLost
@@ -84,33 +85,53 @@ func (s *session) read() error {
 			return err
 		}
 		s.heard.Store(true)
-		if len(msg) > s.node.o.MaxMessage() {
-			return fmt.Errorf("%w: message of %d bytes", ErrMalformed, len(msg))
+		switch {
+		case len(piece) == 0 || piece[0] > pieceMore:
+			return fmt.Errorf("%w: message without a beginning", ErrMalformed)
+		case len(whole)+len(piece) > limit:
+			return fmt.Errorf("%w: message of more than %d bytes", ErrMalformed, limit)
+		case piece[0] == pieceMore:
+			whole = append(whole, piece[1:]...)
+			buf = piece[:0]
+			continue
 		}
-		kept := false
-		for rest := msg; len(rest) > 0; {
-			var f frame
-			if f, rest, err = nextFrame(rest); err != nil {
-				return err
-			}
-			// A body that is most of its message keeps it; another is copied,
-			// so that it does not keep many times its size alive.
-			if len(f.payload) > 0 && f.kind.body() {
-				if len(f.payload) >= len(msg)/2 {
-					kept = true
-				} else {
-					f.payload = append([]byte(nil), f.payload...)
-				}
-			}
-			if err := s.handle(f); err != nil {
-				return err
-			}
+		msg := piece[1:]
+		if whole != nil {
+			msg, whole = append(whole, msg...), nil
 		}
-		buf = msg[:0]
-		if kept || cap(msg) > keepBuffer {
+		kept, err := s.frames(msg)
+		if err != nil {
+			return err
+		}
+		buf = piece[:0]
+		if kept || cap(piece) > keepBuffer {
 			buf = nil
 		}
 	}
+}
+
+// frames handles the frames of a message. kept reports that one of them keeps
+// the message.
+func (s *session) frames(msg []byte) (kept bool, err error) {
+	for rest := msg; len(rest) > 0; {
+		var f frame
+		if f, rest, err = nextFrame(rest); err != nil {
+			return false, err
+		}
+		// A body that is most of its message keeps it; another is copied, so
+		// that it does not keep many times its size alive.
+		if len(f.payload) > 0 && f.kind.body() {
+			if len(f.payload) >= len(msg)/2 {
+				kept = true
+			} else {
+				f.payload = append([]byte(nil), f.payload...)
+			}
+		}
+		if err := s.handle(f); err != nil {
+			return false, err
+		}
+	}
+	return kept, nil
 }
 
 // body reports whether the payload of a frame is given to the user.

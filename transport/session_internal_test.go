@@ -83,14 +83,14 @@ func TestOtherVersionIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := greeting{min: 7, max: 9}
-		if err := c.Send(appendFrame(nil, kindHello, 0, g.encode(nil), nil)); err != nil {
+		if err := c.Send(appendFrame([]byte{pieceLast}, kindHello, 0, g.encode(nil), nil)); err != nil {
 			t.Fatal(err)
 		}
 		msg, err := c.Recv(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, _, err := nextFrame(msg)
+		f, _, err := nextFrame(msg[1:])
 		if err != nil || f.kind != kindRefuse {
 			t.Fatalf("answer to a hello of version 7 is %v, %v, want a refusal", f.kind, err)
 		}
@@ -177,13 +177,13 @@ func TestFloodOfPingsEndsTheConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := exampleGreeting()
-		msg := appendFrame(nil, kindHello, 0, g.encode(nil), nil)
+		msg := appendFrame([]byte{pieceLast}, kindHello, 0, g.encode(nil), nil)
 		for i := 0; err == nil && i < 10_000; i++ {
 			for range 1000 { // and never read an answer
 				msg = appendFrame(msg, kindPing, 1<<60, nil, nil)
 			}
 			err = c.Send(msg)
-			msg = msg[:0]
+			msg = msg[:1]
 			synctest.Wait()
 		}
 		if err == nil {
@@ -217,7 +217,7 @@ func TestMalformedFramesEndTheConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			g := exampleGreeting()
-			if err := c.Send(append(appendFrame(nil, kindHello, 0, g.encode(nil), nil), frames...)); err != nil {
+			if err := c.Send(append(appendFrame([]byte{pieceLast}, kindHello, 0, g.encode(nil), nil), frames...)); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()

@@ -67,16 +67,18 @@ func TestRawStreams(t *testing.T) {
 	t.Parallel()
 	s, heard := start(t, grpctransport.Options{Listen: local})
 	client := dialRaw(t, s.Address())
-	hello := func(b ...byte) []byte { return append([]byte{1, 0, byte(len(b))}, b...) }
+	hello := func(b ...byte) []byte { return append([]byte{0, 1, 0, byte(len(b))}, b...) }
 	welcomed := []byte{1, 0}
 	welcomed = append(welcomed, make([]byte, 32)...)
 	for name, messages := range map[string][][]byte{
 		"no handshake":        {{}},
 		"another handshake":   {{2, 0, 1, 2, 3}},
 		"cut off handshake":   {{1, 0, 1}},
-		"unknown frame":       {welcomed, {99, 0, 0}},
-		"request at once":     {welcomed, {3, 1, 3, 0, 0, 0}},
-		"frame with no end":   {welcomed, {1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}},
+		"unknown frame":       {welcomed, {0, 99, 0, 0}},
+		"request at once":     {welcomed, {0, 3, 1, 3, 0, 0, 0}},
+		"frame with no end":   {welcomed, {0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}},
+		"unknown piece":       {welcomed, {9, 1}},
+		"empty message":       {welcomed, {}},
 		"hello of one byte":   {welcomed, hello(1)},
 		"versions turned":     {welcomed, hello(3, 1)},
 		"long cluster name":   {welcomed, hello(1, 1, 0, 1, 0xff, 0x7f)},

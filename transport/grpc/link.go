@@ -105,10 +105,9 @@ func (l *link) listen() error {
 }
 
 func (l *link) serverOptions() []grpc.ServerOption {
-	limit := l.o.Limits.MaxMessage()
 	list := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
-		grpc.MaxRecvMsgSize(limit), grpc.MaxSendMsgSize(limit),
+		grpc.MaxRecvMsgSize(transport.MaxMessage), grpc.MaxSendMsgSize(transport.MaxMessage),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTime), grpc.WaitForHandlers(true),
 		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(2 * streamWindow),
@@ -122,13 +121,12 @@ func (l *link) serverOptions() []grpc.ServerOption {
 }
 
 func (l *link) dialOptions() []grpc.DialOption {
-	limit := l.o.Limits.MaxMessage()
 	return []grpc.DialOption{
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithDisableHealthCheck(), grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(maxHeaders),
 		grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(2 * streamWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit)),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(transport.MaxMessage), grpc.MaxCallSendMsgSize(transport.MaxMessage)),
 	}
 }
 
