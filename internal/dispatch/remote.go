@@ -61,6 +61,7 @@ func unreachable(err error) bool {
 
 // runThere runs an encoded best-effort request on the shard's owner.
 func (t *Target) runThere(ctx context.Context, up *invoke.Context, id string, m *Method, payload []byte) (crustertype.Outcome, error) {
+	defer invoke.Rest(ctx)()
 	reply, err := t.Router.Ask(ctx, t.Run.ShardOf(t.Group, id), OpVolatile, t.envelope(ctx, up, id, m, payload, true), Patience{})
 	if err != nil {
 		return crustertype.Outcome{}, err
@@ -119,6 +120,7 @@ func (t *Target) StreamThere(ctx context.Context, id string, m *Method, in any, 
 // CallStored stores a request with the owner of its shard and waits for the
 // outcome, whoever owns the shard meanwhile.
 func (h *Host) CallStored(ctx context.Context, m crustertype.Message) (crustertype.Outcome, error) {
+	defer invoke.Rest(ctx)()
 	if h.Router == nil {
 		return h.Run.Call(ctx, m)
 	}
@@ -185,6 +187,7 @@ func (h *Host) storeFor(ctx context.Context, m crustertype.Message) error {
 // AwaitStored waits for the outcome of a stored request. A zero shard: the one
 // that storage says.
 func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crustertype.RequestID) (crustertype.Outcome, error) {
+	defer invoke.Rest(ctx)()
 	for look := fallback; ; look = min(2*look, longestLook) {
 		out, err := h.Run.Await(ctx, id)
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
@@ -210,6 +213,7 @@ func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crus
 
 // Join waits for the outcome of an execution.
 func (h *Host) Join(ctx context.Context, shard crustertype.Shard, ref crustertype.ExecutionRef) (crustertype.Outcome, error) {
+	defer invoke.Rest(ctx)()
 	for look := fallback; ; look = min(2*look, longestLook) {
 		out, err := h.Workflows.Wait(ctx, ref)
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {

@@ -94,6 +94,9 @@ type Info struct {
 	NoTx  error
 	// Collect reports that sends are collected and commit with the outcome.
 	Collect bool
+	// Rest tells that the run waits for others; what it returns, that it goes on.
+	// nil: nobody wants to know.
+	Rest func() (resume func())
 }
 
 // Sends are requests and starts that commit with a run's outcome.
@@ -331,6 +334,17 @@ func (c *Context) Rollback(ctx context.Context) error {
 		return nil
 	}
 	return m.tx.tx.Rollback(ctx)
+}
+
+// Rest tells the runs that s belongs to, directly or not, that they wait for
+// others until the function it returns is called.
+func Rest(s interface{ Value(any) any }) (resume func()) {
+	for c := From(s); c != nil; c = c.up {
+		if c.info != nil && c.info.Rest != nil {
+			return c.info.Rest()
+		}
+	}
+	return func() {}
 }
 
 // Awaits reports whether a is the run itself or one that, directly or not,

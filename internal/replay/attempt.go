@@ -37,7 +37,7 @@ func (s *step) attempt() verdict {
 	defer stop()
 	ictx := invoke.New(parent, r.life, &invoke.Info{
 		Address: r.x.Address(), Method: s.call.Name, RequestID: crustertype.ChildRequestID(r.x.ExecutionRef, r.x.Run, s.row.Pos),
-		Attempt: s.row.Attempts + 1, Lease: r.lease, Execution: r.x.ExecutionRef, Meta: r.meta, Begin: r.e.cfg.Store.Begin, Collect: true,
+		Attempt: s.row.Attempts + 1, Lease: r.lease, Execution: r.x.ExecutionRef, Meta: r.meta, Begin: r.e.cfg.Store.Begin, Collect: true, Rest: r.restsIn(),
 	})
 	defer ictx.End()
 	end := func(error) {}
@@ -211,12 +211,14 @@ func (s *step) commit(ictx *invoke.Context, out crustertype.Outcome) verdict {
 	}
 	row := s.finished(out)
 	sends := ictx.Sends()
-	stored := r.storedAttempts()
+	r.mu.Lock()
+	stored, moved, marked := r.stored, r.moved, r.marked
+	r.mu.Unlock()
 	unit := r.progress(storage.Unit{Leases: []crustertype.Lease{r.lease}, Accepts: sends.Accepts, Starts: sends.Starts, Steps: r.rows(row)})
 	res, _, err := ictx.Commit(r.e.ctx, unit)
 	if err != nil {
 		r.mu.Lock()
-		r.stored = stored
+		r.stored, r.moved, r.marked = stored, moved, marked
 		r.mu.Unlock()
 	}
 	var bad *storage.UnitError
@@ -227,6 +229,7 @@ func (s *step) commit(ictx *invoke.Context, out crustertype.Outcome) verdict {
 		}
 		r.e.Started(unit.Starts, res.Starts)
 		r.e.async(sends.After)
+		r.absolve()
 		s.show(row)
 		return verdict{kind: verdictDone}
 	case errors.Is(err, storage.ErrFenced):

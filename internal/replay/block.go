@@ -122,8 +122,13 @@ func (r *Run) block(ready func() bool, due time.Time, what string) {
 			r.endLife(crustertype.ErrSuspended)
 			r.leave()
 		}
+		then := r.rested()
 		r.mu.Unlock()
+		then()
 		r.wait(due)
+		r.mu.Lock()
+		r.active++
+		r.mu.Unlock()
 	}
 }
 

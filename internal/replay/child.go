@@ -86,6 +86,7 @@ func (r *Run) params(ctx *invoke.Context, c Child) (StartParams, error) {
 func (r *Run) await(ctx *invoke.Context, ref crustertype.ExecutionRef) (crustertype.Outcome, error) {
 	r.slot.lend(1)
 	defer r.slot.lend(-1)
+	defer ctx.Info().Rest()()
 	return r.e.join(ctx, ref)
 }
 

@@ -135,6 +135,8 @@ type Engine struct {
 
 	begun chan struct{} // closed when Run has begun
 
+	suspects suspects // has a lock of its own
+
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before
 	closing error           // why no run begins any more; nil: they do

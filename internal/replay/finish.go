@@ -17,7 +17,10 @@ func (r *Run) finish() {
 	r.mu.Lock()
 	x := *r.exit
 	r.mu.Unlock()
+	r.marks.Lock()   // a mark that is being taken back is on its way
+	r.marks.Unlock() //nolint:staticcheck // empty on purpose
 	again, a := r.write(&x)
+	r.acquit()
 	r.slot.leave(again, a)
 }
 
@@ -44,7 +47,7 @@ func (r *Run) write(x *exit) (again time.Duration, a *answer) {
 		}
 		return 0, nil
 	case exitDrained:
-		if stored := r.storedAttempts(); stored > 0 {
+		if stored, marked := r.storedAttempts(); marked {
 			// A planned end is no crash: take the mark back.
 			r.submit(storage.Unit{Updates: []storage.Update{r.update(crustertype.StatusRunning, stored-1, time.Time{}, r.x.WaitingFor, r.x.Outcome)}})
 		}
@@ -55,7 +58,8 @@ func (r *Run) write(x *exit) (again time.Duration, a *answer) {
 
 // settled writes a status that ends the run for good, or until a person acts.
 func (r *Run) settled(s crustertype.Status, out crustertype.Outcome, what string) (time.Duration, *answer) {
-	r.submit(storage.Unit{Updates: []storage.Update{r.update(s, r.storedAttempts(), time.Time{}, what, out)}})
+	stored, _ := r.storedAttempts()
+	r.submit(storage.Unit{Updates: []storage.Update{r.update(s, stored, time.Time{}, what, out)}})
 	if !r.flushed() {
 		return r.lost()
 	}
@@ -71,12 +75,9 @@ func (r *Run) die(cause *crustertype.Failure) (time.Duration, *answer) {
 // again repeats a run that panicked or could not write, unless it did so too
 // often without getting any further.
 func (r *Run) again(x *exit) (time.Duration, *answer) {
-	n := r.storedAttempts()
-	r.mu.Lock()
-	moved := r.moved
-	r.mu.Unlock()
-	if !x.free && (n == 0 || moved) {
-		n = 1 // this run, which nothing has counted yet
+	n, marked := r.storedAttempts()
+	if !x.free && !marked {
+		n++ // this run, which nothing has counted yet
 	}
 	r.e.cfg.Logger.Warn("workflow run is repeated", "execution", r.x.String(), "attempt", n, "error", x.cause.Message)
 	r.lane.mu.Lock()
@@ -84,7 +85,7 @@ func (r *Run) again(x *exit) (time.Duration, *answer) {
 	r.lane.mu.Unlock()
 	switch {
 	case broken, x.free: // what this run would write may contradict what is stored: look there
-		r.slot.cause = x.cause
+		r.slot.cause, r.slot.forgive = x.cause, x.free && marked
 	case n >= r.e.cfg.MaxDeliveries:
 		return r.die(x.cause)
 	default:
@@ -108,13 +109,16 @@ func (r *Run) lost() (time.Duration, *answer) {
 	if x := r.laneExit(err); x.kind != exitRetry {
 		return 0, &answer{err: x.err}
 	}
-	return max(r.e.cfg.Redelivery.Delay(max(1, r.storedAttempts()), rand.Float64), 1), nil
+	n, _ := r.storedAttempts()
+	return max(r.e.cfg.Redelivery.Delay(max(1, n), rand.Float64), 1), nil
 }
 
-func (r *Run) storedAttempts() int {
+// storedAttempts returns how many runs without progress are stored, and whether
+// this one is among them.
+func (r *Run) storedAttempts() (n int, marked bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stored
+	return r.stored, r.marked
 }
 
 func (r *Run) update(s crustertype.Status, attempts int, wake time.Time, what string, out crustertype.Outcome) storage.Update {

@@ -43,6 +43,7 @@ func (r *Run) submit(u storage.Unit, after ...func()) {
 				}
 				r.e.Started(u.Starts, res.Starts)
 				r.e.async(after)
+				r.absolve()
 			} else {
 				r.stop(r.laneExit(err))
 			}

@@ -23,7 +23,7 @@ func (s *slot) load(fresh *crustertype.Execution, pause time.Duration) *Run {
 	}
 	if fresh != nil {
 		cursor, err := journal.New(nil, fresh.CreatedAt, s.e.cfg.MaxSteps)
-		if r := s.begin(fresh, cursor, 0); err == nil && r != nil {
+		if r := s.begin(fresh, cursor, 0, nil); err == nil && r != nil {
 			return r
 		}
 		s.leave(0, nil)
@@ -131,12 +131,22 @@ func (s *slot) resume(x *crustertype.Execution, cursor *journal.Cursor, lease cr
 	if s.cause != nil {
 		x.Outcome, s.cause = crustertype.Outcome{Failure: s.cause}, nil
 	}
+	var t *trial
 	switch {
 	case x.Status == crustertype.StatusSuspended:
 		x.Attempts, x.WaitingFor = 0, ""
 	case x.Attempts >= s.e.cfg.MaxDeliveries:
 		return s.bury(x, lease, tooOften(x))
 	default:
+		if s.forgive {
+			x.Attempts, s.forgive = max(0, x.Attempts-1), false
+		}
+		if s.e.suspected(x.Attempts) {
+			if t = s.e.suspects.enter(x.Attempts, false, s.halt, s.e.ctx.Done()); t == nil || s.woken() {
+				t.leave()
+				return nil, nil, nil // the slot ends, or loads what has changed meanwhile
+			}
+		}
 		x.Attempts++
 	}
 	_, err := s.e.cfg.Commit.Do(s.e.ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
@@ -144,25 +154,50 @@ func (s *slot) resume(x *crustertype.Execution, cursor *journal.Cursor, lease cr
 		Outcome: x.Outcome, At: now(),
 	}}})
 	if err != nil {
+		t.leave()
 		return nil, nil, err
 	}
 	x.Status = crustertype.StatusRunning
-	return s.begin(x, cursor, x.Attempts), nil, nil
+	r := s.begin(x, cursor, x.Attempts, t)
+	if r == nil { // its code has not run
+		s.forget(x, lease)
+		t.leave()
+	}
+	return r, nil, nil
+}
+
+// forget takes the mark of a run back that does not begin. Where that fails,
+// the shard is lost, or the service stops at once.
+func (s *slot) forget(x *crustertype.Execution, lease crustertype.Lease) {
+	if x.Attempts == 0 {
+		return
+	}
+	_, err := s.e.cfg.Commit.Do(s.e.ctx, storage.Unit{Leases: []crustertype.Lease{lease}, Updates: []storage.Update{{
+		ExecutionRef: s.ref, Run: x.Run, Status: crustertype.StatusRunning, Attempts: x.Attempts - 1, WaitingFor: x.WaitingFor,
+		Outcome: x.Outcome, At: now(),
+	}}})
+	if err != nil {
+		s.e.cfg.Logger.Debug("a mark is not taken back", "execution", s.ref.String(), "error", err)
+	}
 }
 
 // begin makes a run of x, whose stored number of runs without progress is
-// attempts, or returns nil when the slot must end.
-func (s *slot) begin(x *crustertype.Execution, cursor *journal.Cursor, attempts int) *Run {
+// attempts, or returns nil when the slot must end. A suspect runs in its time
+// alone.
+func (s *slot) begin(x *crustertype.Execution, cursor *journal.Cursor, attempts int, t *trial) *Run {
 	lease, ok := s.e.cfg.Lease(s.shard)
 	if !ok {
 		s.e.answer(s.ref, answer{err: crustertype.ErrNotOwner})
 		return nil
 	}
 	r := newRun(s, x, lease, cursor)
-	r.stored = attempts
+	r.stored, r.marked, r.trial, r.suspect = attempts, attempts > 0, t, t != nil
 	if !s.enter(r) {
 		r.release()
 		return nil
+	}
+	if t != nil {
+		t.onYield(r.yield)
 	}
 	return r
 }

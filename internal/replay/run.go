@@ -51,14 +51,21 @@ type Run struct {
 	seq     int64 // last sequence number given
 	busy    int   // steps on goroutines of their own that do something
 	far     map[*step]time.Time
-	stored  int  // runs without progress, as stored; 0 after a step is done
-	moved   bool // a step was done in this life
+	stored  int    // runs without progress, as stored; 0 after a step is done
+	moved   bool   // a step was done in this life
+	marked  bool   // stored counts this run
+	active  int    // goroutines of the code and of steps that do not wait
+	trial   *trial // a suspect's time alone; nil when it is over
+	suspect bool   // fixed once the run has begun
+
+	marks sync.Mutex // held while a mark is set or taken back
+	takes sync.Mutex // held while the run waits for its time alone
 }
 
 func newRun(s *slot, x *crustertype.Execution, lease crustertype.Lease, cursor *journal.Cursor) *Run {
 	r := &Run{
 		e: s.e, slot: s, def: s.e.defs[s.ref.Type], x: *x, lease: lease, cursor: cursor, seq: cursor.MaxSeq(),
-		kick: make(chan struct{}, 1), turn: make(chan struct{}, 1), far: make(map[*step]time.Time),
+		active: 1, kick: make(chan struct{}, 1), turn: make(chan struct{}, 1), far: make(map[*step]time.Time),
 	}
 	meta, err := crustertype.DecodeMeta(x.Meta)
 	if err != nil {

@@ -15,6 +15,9 @@ type slot struct {
 
 	halt  chan struct{}        // closed when stopped is set
 	cause *crustertype.Failure // why the last run could not write; of the slot's goroutine
+	// forgive: the last run was counted, and ended for no fault of its own; of
+	// the slot's goroutine.
+	forgive bool
 
 	// Guarded by e.mu.
 	run       *Run          // nil while loading, or between two runs
@@ -124,6 +127,13 @@ func (s *slot) enter(r *Run) bool {
 	}
 	s.run = r
 	return true
+}
+
+// woken reports whether something happened since the execution was read.
+func (s *slot) woken() bool {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	return s.wake
 }
 
 // leave ends the present run and gives those who wait for the execution the

@@ -184,6 +184,7 @@ func (r *Run) launch(s *step) {
 		r.leave()
 	}
 	r.busy++
+	r.active++
 	r.mu.Unlock()
 	r.steps.Add(1)
 	go func() {
@@ -191,6 +192,7 @@ func (r *Run) launch(s *step) {
 		defer func() {
 			r.mu.Lock()
 			r.busy--
+			r.active--
 			r.mu.Unlock()
 			r.kickIt()
 		}()
@@ -213,6 +215,7 @@ func (s *step) execute() bool {
 		if s.call.Kind == crustertype.StepSleep {
 			return s.complete(crustertype.Outcome{}, nil) == nil
 		}
+		r.retake(false)
 		if !r.flushed() {
 			return false
 		}
@@ -299,7 +302,9 @@ func (s *step) restAside() bool {
 	r.mu.Lock()
 	r.busy--
 	r.far[s] = s.row.Due
+	then := r.rested()
 	r.mu.Unlock()
+	then()
 	r.kickIt()
 	t := time.NewTimer(time.Until(s.row.Due))
 	defer t.Stop()
@@ -312,5 +317,6 @@ func (s *step) restAside() bool {
 	defer r.mu.Unlock()
 	delete(r.far, s)
 	r.busy++
+	r.active++
 	return r.exit == nil || r.exit.kind == exitEnded
 }

@@ -51,7 +51,7 @@ func (r *Run) rows(rows ...crustertype.Step) []storage.StepWrite {
 func (r *Run) progress(u storage.Unit) storage.Unit {
 	r.mu.Lock()
 	stored := r.stored
-	r.stored, r.moved = 0, true
+	r.stored, r.moved, r.marked = 0, true, false
 	r.mu.Unlock()
 	if stored > 0 {
 		u.Updates = append(u.Updates, r.update(crustertype.StatusRunning, 0, time.Time{}, "", crustertype.Outcome{}))
