@@ -132,7 +132,7 @@ var graph = map[string]rule{
 			"internal/handler", "internal/invoke", "internal/commit", "internal/replay", "internal/runner", "internal/userror", "internal/duty", "internal/dispatch", "internal/cluster", "internal/settings", "membership/stored",
 		},
 		outside:  []string{msgpack, backoff, xxhash},
-		tests:    []string{"storage/sqlite", "storage/postgres"},
+		tests:    []string{"storage/sqlite", "storage/postgres", "transport/grpc"},
 		testsOut: []string{pgx},
 	},
 

@@ -175,7 +175,7 @@ func (b *Backend) Join(ctx context.Context, self membership.Member, ttl time.Dur
 	}
 	s := &session{
 		Session: inner, b: b, self: self, ttl: ttl, stopped: make(chan struct{}),
-		dead: make(map[string]bool), deaths: make(chan struct{}, 1),
+		dead: make(map[string]death), deaths: make(chan struct{}, 1),
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel

@@ -36,10 +36,11 @@ type group struct {
 	store storage.Store
 	mu    sync.Mutex
 	addrs map[string]string // gossip address by runner address
+	dead  map[string]bool   // by runner address
 }
 
 func newGroup(t testing.TB) *group {
-	g := &group{store: memory.New(), addrs: make(map[string]string)}
+	g := &group{store: memory.New(), addrs: make(map[string]string), dead: make(map[string]bool)}
 	t.Cleanup(func() { g.store.Close() })
 	return g
 }
@@ -60,6 +61,20 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// isDead is a second opinion that is always right.
+func (g *group) isDead(_ context.Context, m membership.Member) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dead[m.Address]
+}
+
+func (g *group) kill(s membership.Session, addr string) {
+	g.mu.Lock()
+	g.dead[addr] = true
+	g.mu.Unlock()
+	gossip.Crash(s)
+}
+
 // node is one process.
 type node struct {
 	*gossip.Backend
@@ -72,8 +87,7 @@ func (g *group) node(t testing.TB, tune func(*gossip.Options)) *node {
 	t.Helper()
 	n := &node{g: g, link: &storedtest.Link{Ownership: g.store}, bind: freeAddr(t)}
 	o := &gossip.Options{
-		Bind: n.bind, SecretKey: secret, SeedOf: g.seedOf, Logger: quiet,
-		Confirm: func(context.Context, membership.Member) bool { return true },
+		Bind: n.bind, SecretKey: secret, SeedOf: g.seedOf, Logger: quiet, Confirm: g.isDead,
 	}
 	if tune != nil {
 		tune(o)
@@ -154,11 +168,7 @@ func TestContract(t *testing.T) {
 		return &membertest.Service{
 			TTL: 3 * time.Second, Late: 3 * time.Second,
 			Node: func(t *testing.T) *membertest.Node {
-				// No process dies in the suite. On a busy machine gossip may say so,
-				// which is what the second opinion is for.
-				n := g.node(t, func(o *gossip.Options) {
-					o.Confirm = func(context.Context, membership.Member) bool { return false }
-				})
+				n := g.node(t, nil)
 				return &membertest.Node{Backend: n, Register: n.register, Cut: n.link.Cut, Heal: n.link.Heal}
 			},
 			Steal: engine.Steal, Storage: engine,
@@ -184,10 +194,12 @@ func detect(t testing.TB, members int) time.Duration {
 		await(t, "all are in gossip", 20*time.Second, func() bool { return gossip.Peers(s) == members })
 	}
 	watcher, victim := all[1], all[members-1]
-	inc := incarnationOf(victim, fmt.Sprintf("10.0.0.%d:1", members-1))
+	addr := fmt.Sprintf("10.0.0.%d:1", members-1)
+	inc := incarnationOf(victim, addr)
+	await(t, "it is a member", 20*time.Second, func() bool { return sees(watcher, inc) })
 	nodes[members-1].link.Cut()
 	began := time.Now()
-	gossip.Crash(victim)
+	g.kill(victim, addr)
 	await(t, "the victim is gone", 30*time.Second, func() bool { return !sees(watcher, inc) })
 	return time.Since(began)
 }
@@ -287,7 +299,7 @@ func TestOwnLeaseInDoubt(t *testing.T) {
 	await(t, "both are in gossip", 10*time.Second, func() bool { return gossip.Peers(a) == 2 && gossip.Peers(victim) == 2 })
 	n.link.Cut()
 	await(t, "the lease is in doubt", 10*time.Second, func() bool { return time.Since(a.Kept()) > 2*time.Second+50*time.Millisecond })
-	gossip.Crash(victim)
+	g.kill(victim, "10.0.0.2:1")
 	<-a.Done()
 }
 

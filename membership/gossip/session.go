@@ -37,9 +37,15 @@ type session struct {
 	stopped chan struct{} // gossip is over, and the port is free
 
 	mu      sync.Mutex
-	dead    map[string]bool // nodes that gossip takes for dead
-	deaths  chan struct{}   // there is one more
-	revoked []time.Time     // members that were taken for dead and are gone, within the last TTL
+	dead    map[string]death // nodes that gossip takes for dead
+	deaths  chan struct{}    // there is one more
+	revoked []time.Time      // members that were taken for dead and are gone, within the last TTL
+}
+
+// death is what we know of a dead node.
+type death struct {
+	at     time.Time
+	member bool // it was among the members since
 }
 
 // raising is a session of a membership whose revisions can be raised.
@@ -61,8 +67,9 @@ type events struct{ s *session }
 // NotifyJoin notes a node that is alive, perhaps again.
 func (e events) NotifyJoin(n *memberlist.Node) {
 	e.s.mu.Lock()
-	defer e.s.mu.Unlock()
 	delete(e.s.dead, n.Name)
+	e.s.mu.Unlock()
+	e.s.Session.Refresh() // gossip is faster in this, too
 }
 
 // NotifyLeave notes a node that died. One that left has said so, and freed its
@@ -72,7 +79,7 @@ func (e events) NotifyLeave(n *memberlist.Node) {
 		return
 	}
 	e.s.mu.Lock()
-	e.s.dead[n.Name] = true
+	e.s.dead[n.Name] = death{at: time.Now()}
 	e.s.mu.Unlock()
 	select {
 	case e.s.deaths <- struct{}{}:
@@ -104,18 +111,27 @@ func (s *session) run(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	for {
+		changed := s.Session.Changed()
+		if s.anyDead() && s.accuse(ctx) {
+			retry.Reset(accuseEvery)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.Session.Done():
 			return
 		case <-s.deaths:
+			s.Session.Refresh() // somebody else may be at it
+		case <-changed:
 		case <-retry.C:
 		}
-		if s.accuse(ctx) {
-			retry.Reset(accuseEvery)
-		}
 	}
+}
+
+func (s *session) anyDead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.dead) > 0
 }
 
 // seek joins gossip with members that are not in it, until ctx ends.
@@ -181,16 +197,21 @@ func (s *session) suspects() (suspects []membership.Member, rank int) {
 		alive[name] = true
 		switch {
 		case m.Incarnation == s.self.Incarnation:
-		case s.dead[name]:
+		case !s.dead[name].at.IsZero():
+			s.dead[name] = death{s.dead[name].at, true}
 			suspects = append(suspects, m)
 		case m.Incarnation < s.self.Incarnation && len(m.Groups) > 0:
 			rank++
 		}
 	}
-	for name := range s.dead {
-		if !alive[name] {
-			delete(s.dead, name) // somebody was faster, or its lease ran out
+	for name, d := range s.dead {
+		switch {
+		case alive[name]:
+		case d.member: // somebody was faster, or its lease ran out
+			delete(s.dead, name)
 			s.revoked = append(s.revoked, time.Now())
+		case time.Since(d.at) > s.ttl: // we never heard of it, or only after it was gone
+			delete(s.dead, name)
 		}
 	}
 	return suspects, rank
@@ -199,7 +220,6 @@ func (s *session) suspects() (suspects []membership.Member, rank int) {
 // accuse revokes members that are dead by all opinions. It reports whether there
 // are some left to look at again.
 func (s *session) accuse(ctx context.Context) (again bool) {
-	s.Session.Refresh() // somebody else may be at it
 	suspects, rank := s.suspects()
 	for _, m := range suspects {
 		if s.pause(ctx, time.Duration(min(rank, maxStagger))*stagger) {
