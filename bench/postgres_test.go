@@ -252,6 +252,7 @@ func run(b *testing.B, callers int, op func(caller, i int) error) {
 func tryAll(t *testing.T, systems []system) {
 	for _, s := range systems {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			w := s.open(t, 1)
 			for i := range 2 {
 				if err := w.do(0, i); err != nil {
@@ -264,13 +265,17 @@ func tryAll(t *testing.T, systems []system) {
 
 // TestPostgres checks that all systems do the work of all benchmarks.
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		systems []system
 	}{
 		{"send", senders}, {"call", callers}, {"idle", idlers}, {"workflow", workflows(3)}, {"tx", transactions},
 	} {
-		t.Run(c.name, func(t *testing.T) { tryAll(t, c.systems) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			tryAll(t, c.systems)
+		})
 	}
 }
 
