@@ -53,8 +53,9 @@ type Config struct {
 	// becomes a dead letter. Default 10.
 	MaxDeliveries int
 
-	// PollInterval is how often storage is searched for messages that nobody
-	// announced. It is a safety net. Default 5s; -1: never.
+	// PollInterval is how often storage is searched for work that nobody
+	// announced; in a cluster for messages and for executions in turns. It is a
+	// safety net. Default 5s; -1: never.
 	PollInterval time.Duration
 
 	// LeaseTTL is how long a silent runner is believed to live. It matters for
@@ -161,6 +162,15 @@ func (c Config) withDefaults() Config {
 	settings.Default(&c.RouteTimeout, c.LeaseTTL+5*time.Second)
 	settings.Default(&c.ClusterName, "cruster")
 	return c
+}
+
+// searchEvery is how often storage is searched for messages. In a cluster
+// executions are searched for as often, between.
+func (c Config) searchEvery() time.Duration {
+	if c.Transport == nil || c.PollInterval < 0 {
+		return c.PollInterval
+	}
+	return 2 * c.PollInterval
 }
 
 // validate reports every fault at once. c has its defaults.

@@ -80,7 +80,7 @@ func New(cfg Config) (*Service, error) {
 	probe := invoke.NewProbe(cfg.Observer, cfg.Tracer)
 	s.run = runner.New(runner.Config{
 		Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, ShardsPerGroup: cfg.ShardsPerGroup,
-		MaxPayload: cfg.MaxPayload, MaxDeliveries: cfg.MaxDeliveries, PollInterval: cfg.PollInterval, LeaseTTL: cfg.LeaseTTL,
+		MaxPayload: cfg.MaxPayload, MaxDeliveries: cfg.MaxDeliveries, PollInterval: cfg.searchEvery(), LeaseTTL: cfg.LeaseTTL,
 		Cluster: cfg.Transport != nil, Probe: probe,
 		Redelivery: scheduler.Policy{Kind: scheduler.Exponential, Initial: 100 * time.Millisecond, Max: time.Minute, Jitter: 0.2},
 		Encode:     encodeError, Decode: decodeError,

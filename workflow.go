@@ -105,26 +105,21 @@ func (s *Service) workflowHandle(scan *handler.Workflow) *workflowHandle {
 
 // newWorkflows makes the service's workflow engine.
 func (s *Service) newWorkflows() *replay.Engine {
+	poll := time.Duration(0) // alone, nobody else stores anything
+	if s.cfg.Transport != nil {
+		poll = max(0, s.cfg.searchEvery())
+	}
 	return replay.New(replay.Config{
 		Store: s.cfg.Storage, Commit: s.run.Commit, Codec: s.cfg.Codec, Lookup: s.codecs.Lookup, Logger: s.cfg.Logger,
 		Lease: s.run.Held, ShardOf: s.run.ShardOf, Encode: encodeError, Decode: decodeError,
 		WakeAt: func(_ crustertype.ExecutionRef, _ crustertype.Shard, at time.Time) { s.run.WakeAt(at) },
 		Sent:   func(m []crustertype.Message, res []storage.AcceptResult) { s.run.Admit(m, res) },
-		Fenced: s.fenced, Probe: s.calls.Probe, Join: s.calls.Join, Poll: s.searchEvery(),
+		Fenced: s.fenced, Probe: s.calls.Probe, Join: s.calls.Join, Poll: poll,
 		Nudge: func(shard crustertype.Shard, ref crustertype.ExecutionRef) {
 			s.tell(dispatch.Note{Shard: shard, Execution: ref})
 		},
 		MaxPayload: s.cfg.MaxPayload, MaxDeliveries: s.cfg.MaxDeliveries, SuspendAfter: s.cfg.SuspendAfter, MaxResident: s.cfg.MaxResident,
 	})
-}
-
-// searchEvery is how often storage is searched for executions that others have
-// stored.
-func (s *Service) searchEvery() time.Duration {
-	if s.cfg.Transport == nil {
-		return 0
-	}
-	return max(0, s.cfg.PollInterval)
 }
 
 // WorkflowContext is what a workflow's code works with. It is no
