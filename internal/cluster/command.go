@@ -73,9 +73,9 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 		n.cfg.Workflows.Drop(shards)
 		n.cfg.Probe.Tell(observe.ShardsLost{Shards: shards})
 	case sharding.HandOver:
-		n.go1(func() { n.handOver(leases, cmds[0].To) })
+		n.handOvers.add(leases, cmds[0].To, n.go1, n.handOver)
 	case sharding.Release:
-		n.go1(func() { n.release(leases, cmds[0].To) })
+		n.releases.add(leases, cmds[0].To, n.go1, n.release)
 	case sharding.Rejoin:
 		n.cfg.Logger.WarnContext(n.ctx, "the runner has lost its lease and joins again")
 		n.cfg.Probe.Tell(observe.Detached{Member: n.self()})

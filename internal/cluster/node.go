@@ -74,6 +74,8 @@ type Node struct {
 
 	session atomic.Pointer[session]
 
+	handOvers, releases batches
+
 	// Of the loop alone.
 	own      *sharding.Ownership
 	assigned map[crustertype.Shard]crustertype.Incarnation
