@@ -87,7 +87,7 @@ func New(cfg Config) (*Service, error) {
 		Wake:    func(ref crustertype.ExecutionRef) { s.workflows.Wake(ref) },
 		Recover: func(ctx context.Context, shards []crustertype.Shard) error { return s.workflows.Recover(ctx, shards) },
 		Fenced:  s.fenced,
-		Stored:  func(m *crustertype.Message) { s.tell(dispatch.Note{Shard: m.Shard, At: m.DeliverAt}) },
+		Stored:  func(m *crustertype.Message) { s.node.Tell(dispatch.Note{Shard: m.Shard, At: m.DeliverAt}) },
 	})
 	s.spawn = s.run.Spawn
 	s.calls = &dispatch.Host{
@@ -119,20 +119,6 @@ func (s *Service) joinable() (err error) {
 	}
 	s.calls.Router = s.node
 	return nil
-}
-
-// fenced hears of shards that a commit found lost.
-func (s *Service) fenced(shards []crustertype.Shard) {
-	if s.node != nil {
-		s.node.Fenced(shards)
-	}
-}
-
-// tell lets the owner of a shard know of work that was stored for it.
-func (s *Service) tell(n dispatch.Note) {
-	if s.node != nil {
-		s.node.Tell(n)
-	}
 }
 
 // Start takes ownership of the storage's shards, resumes what was unfinished,

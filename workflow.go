@@ -114,7 +114,7 @@ func (s *Service) newWorkflows() *replay.Engine {
 		Lease: s.run.Held, ShardOf: s.run.ShardOf, Encode: encodeError, Decode: decodeError,
 		WakeAt: func(_ crustertype.ExecutionRef, _ crustertype.Shard, at time.Time) { s.run.WakeAt(at) },
 		Sent:   func(m []crustertype.Message, res []storage.AcceptResult) { s.run.Admit(m, res) },
-		Fenced: s.fenced, Probe: s.calls.Probe, Join: s.calls.Join, Poll: poll,
+		Fenced: func(shards []crustertype.Shard) { s.node.Fenced(shards) }, Probe: s.calls.Probe, Join: s.calls.Join, Poll: poll,
 		Nudge: func(shard crustertype.Shard, ref crustertype.ExecutionRef) {
 			s.tell(dispatch.Note{Shard: shard, Execution: ref})
 		},

@@ -108,9 +108,9 @@ func (n *Node) takeShards(ctx context.Context, s *session, shards []crustertype.
 }
 
 // Fenced hears of shards that a commit has found lost. A commit may be late, so
-// storage is asked who owns them now.
+// storage is asked who owns them now. A nil Node does nothing.
 func (n *Node) Fenced(shards []crustertype.Shard) {
-	if n.ctx == nil {
+	if n == nil || n.ctx == nil {
 		return
 	}
 	n.go1(func() {

@@ -25,8 +25,12 @@ type teller struct {
 	notes map[dispatch.Note]int // to how many tries it has come
 }
 
-// Tell lets the owner of a shard know of work in storage. See [dispatch.Router].
+// Tell lets the owner of a shard know of work in storage. See [dispatch.Router]. A
+// nil Node does nothing.
 func (n *Node) Tell(note dispatch.Note) {
+	if n == nil {
+		return
+	}
 	if note.Execution.Type == "" && !note.At.IsZero() {
 		note.At = note.At.Round(0) // comparable
 	}
