@@ -201,7 +201,14 @@ func detect(t testing.TB, members int) time.Duration {
 	began := time.Now()
 	g.kill(victim, addr)
 	await(t, "the victim is gone", 30*time.Second, func() bool { return !sees(watcher, inc) })
-	return time.Since(began)
+	took := time.Since(began)
+	nodes[members-1].link.Heal()
+	for _, s := range all {
+		if err := s.Leave(t.Context()); err != nil {
+			t.Errorf("Leave = %v", err)
+		}
+	}
+	return took
 }
 
 func TestDeadMemberIsRevokedLongBeforeItsTTL(t *testing.T) {
