@@ -86,7 +86,7 @@ func New(cfg Config) (*Service, error) {
 		Encode:     encodeError, Decode: decodeError,
 		Wake:    func(ref crustertype.ExecutionRef) { s.workflows.Wake(ref) },
 		Recover: func(ctx context.Context, shards []crustertype.Shard) error { return s.workflows.Recover(ctx, shards) },
-		Fenced:  s.fenced,
+		Fenced:  func(shards []crustertype.Shard) { s.node.Fenced(shards) },
 		Stored:  func(m *crustertype.Message) { s.node.Tell(dispatch.Note{Shard: m.Shard, At: m.DeliverAt}) },
 	})
 	s.spawn = s.run.Spawn

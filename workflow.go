@@ -116,7 +116,7 @@ func (s *Service) newWorkflows() *replay.Engine {
 		Sent:   func(m []crustertype.Message, res []storage.AcceptResult) { s.run.Admit(m, res) },
 		Fenced: func(shards []crustertype.Shard) { s.node.Fenced(shards) }, Probe: s.calls.Probe, Join: s.calls.Join, Poll: poll,
 		Nudge: func(shard crustertype.Shard, ref crustertype.ExecutionRef) {
-			s.tell(dispatch.Note{Shard: shard, Execution: ref})
+			s.node.Tell(dispatch.Note{Shard: shard, Execution: ref})
 		},
 		MaxPayload: s.cfg.MaxPayload, MaxDeliveries: s.cfg.MaxDeliveries, SuspendAfter: s.cfg.SuspendAfter, MaxResident: s.cfg.MaxResident,
 	})
