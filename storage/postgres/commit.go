@@ -164,7 +164,7 @@ func (s *Store) queue(ctx context.Context, b *pgx.Batch, w *writes, plain bool) 
 // queueEnd adds the fence and COMMIT.
 func (s *Store) queueEnd(b *pgx.Batch, w *writes) {
 	for _, f := range w.fences {
-		b.Queue(s.q.Fence, s.lockSpace, int64(f.owner), f.shards, f.tokens)
+		s.queueFence(b, f)
 	}
 	b.Queue(commitTx).Exec(committed)
 }
