@@ -27,8 +27,10 @@ type fault struct {
 
 // An invariant is a query for what breaks it: one text a row.
 var invariants = []struct{ name, query string }{
-	{"the sum of all balances is that of the opening balances",
-		`SELECT 'the sum is ' || sum(balance) || ', it was ' || sum(opening) FROM bank_account HAVING sum(balance) <> sum(opening)`},
+	{"the sum of all balances, and of what is on its way, is that of the opening balances",
+		`SELECT 'the sum is ' || sum(balance) || ' and ' || coming || ' on its way, it was ' || sum(opening) FROM bank_account,
+			(SELECT coalesce(sum(amount), 0) AS coming FROM bank_transfer WHERE state = 'debited') t
+		GROUP BY coming HAVING sum(balance) + coming <> sum(opening)`},
 	{"a balance is what the entries say, and not negative",
 		`SELECT 'account ' || a.id || ' has ' || a.balance || ', its entries say ' || (a.opening + coalesce(e.sum, 0)) FROM bank_account a
 		LEFT JOIN (SELECT account, sum(amount) AS sum FROM bank_entry GROUP BY account) e ON e.account = a.id
