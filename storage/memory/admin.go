@@ -102,61 +102,49 @@ func (s *store) Purge(ctx context.Context, p storage.Purge) (int, error) {
 		if !selected(p.Messages, name) {
 			continue
 		}
-		for n < limit {
-			c := k.finished.first()
-			m, ok := c.get()
-			if !ok || !m.FinishedAt.Before(before) {
-				break
-			}
-			n++
+		finished := func(m *message) time.Time { return m.FinishedAt }
+		n += purge(&k.finished, limit-n, finished, before, func(m *message) {
 			if m.Key == "" {
 				s.dropMessage(m)
-				continue
+				return
 			}
 			k.finished.remove(m)
 			m.Payload, m.Meta, m.Outcome = nil, nil, remains(m.Outcome)
 			k.tombs.insert(m)
-		}
-		for n < limit {
-			c := k.tombs.first()
-			m, ok := c.get()
-			if !ok || !m.FinishedAt.Before(keysBefore) {
-				break
-			}
-			n++
-			s.dropMessage(m)
-		}
+		})
+		n += purge(&k.tombs, limit-n, finished, keysBefore, s.dropMessage)
 	}
 	for name, k := range s.execBy {
 		if !selected(p.Executions, name) {
 			continue
 		}
-		for n < limit {
-			c := k.finished.first()
-			e, ok := c.get()
-			if !ok || !e.FinishedAt.Before(before) {
-				break
-			}
-			n++
+		finished := func(e *execution) time.Time { return e.FinishedAt }
+		n += purge(&k.finished, limit-n, finished, before, func(e *execution) {
 			if e.Key == "" {
 				s.dropExecution(e)
-				continue
+				return
 			}
 			k.finished.remove(e)
 			e.Input, e.Meta, e.runs, e.Outcome = nil, nil, nil, remains(e.Outcome)
 			k.tombs.insert(e)
-		}
-		for n < limit {
-			c := k.tombs.first()
-			e, ok := c.get()
-			if !ok || !e.FinishedAt.Before(keysBefore) {
-				break
-			}
-			n++
-			s.dropExecution(e)
-		}
+		})
+		n += purge(&k.tombs, limit-n, finished, keysBefore, s.dropExecution)
 	}
 	return n, nil
+}
+
+// purge calls remove, which takes it out of o, for what finished before a time,
+// the oldest first, at most limit times. It returns how often.
+func purge[T any](o *ordered[T], limit int, finished func(T) time.Time, before time.Time, remove func(T)) (n int) {
+	for ; n < limit; n++ {
+		c := o.first()
+		x, ok := c.get()
+		if !ok || !finished(x).Before(before) {
+			break
+		}
+		remove(x)
+	}
+	return n
 }
 
 // selected reports whether name is among types, or types is AllTypes.
