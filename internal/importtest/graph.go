@@ -72,9 +72,8 @@ var graph = map[string]rule{
 	"transport/grpc":   {inside: []string{"crustertype", "transport", "transport/internal/quiet"}, outside: []string{grpc}},
 	"membership/etcd": {
 		inside:   []string{"crustertype", "membership", "membership/internal/claim"},
-		outside:  []string{etcd},
-		tests:    []string{"membership/stored/storedtest"},
-		testsOut: []string{grpc, zap},
+		outside:  []string{etcd, zap},
+		testsOut: []string{grpc},
 	},
 	"membership/gossip": {
 		inside:  []string{"crustertype", "membership"},

@@ -56,7 +56,7 @@ func service(t *testing.T, s *server) *membertest.Service {
 	prefix := fmt.Sprintf("/test-%d/", prefixes.Add(1))
 	thief, _ := s.dial(t)
 	return &membertest.Service{
-		TTL: 2 * time.Second, Late: 3 * time.Second,
+		TTL: 4 * time.Second, Late: 5 * time.Second,
 		Node: func(t *testing.T) *membertest.Node {
 			b, v := newBackend(t, s, prefix)
 			return &membertest.Node{Backend: b, Register: register, Cut: v.Cut, Heal: v.Heal}

@@ -166,7 +166,7 @@ func TestContract(t *testing.T) {
 		g := newGroup(t)
 		engine := storedtest.Engine{Store: g.store}
 		return &membertest.Service{
-			TTL: 3 * time.Second, Late: 3 * time.Second,
+			TTL: 4 * time.Second, Late: 5 * time.Second,
 			Node: func(t *testing.T) *membertest.Node {
 				n := g.node(t, nil)
 				return &membertest.Node{Backend: n, Register: n.register, Cut: n.link.Cut, Heal: n.link.Heal}

@@ -18,6 +18,7 @@ type cluster struct {
 	*Service
 	t     *testing.T
 	names int
+	hints bool // sessions are told to look, as nobody wants to wait for half a lease
 }
 
 func newCluster(t *testing.T, s *Service) *cluster { return &cluster{Service: s, t: t} }
@@ -84,6 +85,9 @@ func (c *cluster) await(m *member, what string, limit time.Duration, cond func()
 		if cond() {
 			return
 		}
+		if c.hints {
+			m.Refresh()
+		}
 		select {
 		case <-changed:
 		case <-deadline.C:
@@ -110,6 +114,9 @@ func (c *cluster) awaitEnd(m *member, limit time.Duration) {
 	c.t.Helper()
 	timer := time.NewTimer(limit + c.Late)
 	defer timer.Stop()
+	if c.hints {
+		m.Refresh()
+	}
 	select {
 	case <-m.Done():
 	case <-timer.C:

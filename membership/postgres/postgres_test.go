@@ -41,7 +41,7 @@ func TestContract(t *testing.T) {
 		dsn, schema := testdb.URL(t), testdb.Schema(t)
 		engine := storedtest.Engine{Store: open(t, dsn, schema)}
 		return &membertest.Service{
-			TTL: 2 * time.Second, Late: 2 * time.Second,
+			TTL: 4 * time.Second, Late: 5 * time.Second,
 			Node: func(t *testing.T) *membertest.Node {
 				l := &storedtest.Link{Ownership: open(t, dsn, schema)}
 				own := storedtest.Engine{Store: l.Ownership}
