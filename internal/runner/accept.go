@@ -81,7 +81,7 @@ func (r *Runner) Admit(msgs []crustertype.Message, existing []storage.AcceptResu
 		m := &msgs[i]
 		switch {
 		case m.Seq != 0:
-			r.admit(m)
+			r.admit(m, nil)
 		case r.cfg.Stored != nil && r.tenure(m.Shard) == nil:
 			r.cfg.Stored(m)
 		case m.DeliverAt.IsZero():

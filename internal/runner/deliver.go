@@ -38,8 +38,10 @@ type delivery struct {
 }
 
 // admit brings a durable message to its entity, or leaves it in storage when
-// the entity holds enough.
-func (r *Runner) admit(m *crustertype.Message) {
+// the entity holds enough. own is the tenure in which it was found pending; nil:
+// the one in which it got its place. In a later one it is left to what that reads
+// from storage: another owner may have run it in between.
+func (r *Runner) admit(m *crustertype.Message, own *tenure) {
 	t := r.types[m.Address.Type]
 	if t == nil || t.Methods[m.Method] == nil {
 		r.cfg.Logger.Warn("message stays pending: its method is not registered here", "type", m.Address.Type, "method", m.Method)
@@ -48,6 +50,9 @@ func (r *Runner) admit(m *crustertype.Message) {
 	act, err := t.Activate(m.Address.ID)
 	if err != nil {
 		return // shutting down: the next owner finds it in storage
+	}
+	if own == nil && act.earlier(m) || own != nil && act.own != own {
+		return
 	}
 	act.mu.Lock()
 	if m.Seq <= act.admitted { // a feed has found it first

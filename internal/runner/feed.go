@@ -21,7 +21,8 @@ var lastID = func() (id crustertype.RequestID) {
 }()
 
 // recover admits the pending messages of shards that the runner has come to own.
-func (r *Runner) recover(ctx context.Context, shards []crustertype.Shard) error {
+// What it reads may be old when it comes: it counts for these tenures alone.
+func (r *Runner) recover(ctx context.Context, shards []crustertype.Shard, began tenures) error {
 	q := storage.PendingQuery{Shards: shards, Limit: pageSize}
 	for {
 		q.Now = time.Now()
@@ -30,7 +31,7 @@ func (r *Runner) recover(ctx context.Context, shards []crustertype.Shard) error 
 			return err
 		}
 		for i := range page {
-			r.admit(&page[i])
+			r.admit(&page[i], began[page[i].Shard])
 			q.AfterSeq, q.AfterID = page[i].Seq, page[i].ID
 		}
 		if len(page) < pageSize {
@@ -141,6 +142,9 @@ func (r *Runner) adoptLoop(ctx context.Context) {
 func (r *Runner) adoptDue(ctx context.Context) error {
 	q := storage.PendingQuery{Shards: r.shards(), Unadopted: true, Limit: pageSize}
 	for {
+		// A shard may be lost and regained while storage is read. What was read
+		// before says nothing about the time after: the message may be finished.
+		owned := *r.owned.Load()
 		q.Now = time.Now()
 		page, err := r.cfg.Store.Pending(ctx, q)
 		if err != nil {
@@ -151,10 +155,11 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 		done := make(chan error, 1)
 		r.acceptMu.Lock()
 		for _, m := range page {
-			lease, ok := r.Lease(m.Shard)
-			if !ok {
+			own := r.tenure(m.Shard)
+			if own == nil || own != owned[m.Shard] {
 				continue // its owner finds it
 			}
+			lease := own.lease
 			r.counters[m.Shard]++
 			m.Seq = lease.Epoch<<seqBits | r.counters[m.Shard]
 			unit.Leases = addLease(unit.Leases, lease)
@@ -165,7 +170,7 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 			r.Commit.Submit(unit, func(_ storage.Result, err error) {
 				if err == nil {
 					for i := range msgs {
-						r.admit(&msgs[i])
+						r.admit(&msgs[i], owned[msgs[i].Shard])
 					}
 				}
 				done <- err

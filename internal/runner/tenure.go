@@ -114,11 +114,12 @@ func (r *Runner) change(f func(tenures)) {
 func (r *Runner) Gain(ctx context.Context, leases []crustertype.Lease) error {
 	var shards []crustertype.Shard
 	var began []*tenure
+	found := make(tenures, len(leases))
 	r.change(func(m tenures) {
 		for _, l := range leases {
 			shards = append(shards, l.Shard)
 			if have := m[l.Shard]; have != nil && have.lease == l {
-				began = append(began, have)
+				began, found[l.Shard] = append(began, have), have
 				continue
 			}
 			t := &tenure{lease: l}
@@ -127,11 +128,11 @@ func (r *Runner) Gain(ctx context.Context, leases []crustertype.Lease) error {
 			t.duty, t.endDuty = context.WithCancelCause(t.life)
 			t.recovering.Store(true)
 			t.open.Store(true)
-			m[l.Shard] = t
+			m[l.Shard], found[l.Shard] = t, t
 			began = append(began, t)
 		}
 	})
-	if err := r.recover(ctx, shards); err != nil {
+	if err := r.recover(ctx, shards, found); err != nil {
 		return err
 	}
 	for _, t := range began {
