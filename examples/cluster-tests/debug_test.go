@@ -130,7 +130,7 @@ func testDebugJournal(t *testing.T, c *cluster) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.exchanges(t, exchange{"POST /timer/jr/schedule", `{"timer_id":"[]","delay_ms":2000}`, 0, "null"})
+		c.exchanges(t, exchange{"POST /timer/jr/schedule", `{"timer_id":"[]","delay_ms":6000}`, 0, "null"})
 	}()
 	c.exchanges(t, exchange{"POST /workflow/jr/run-simple", `{"exec_id":"50%_a"}`, 0, ""})
 	const simple = "__journal/Workflow/SimpleWorkflow/jr/"

@@ -57,6 +57,12 @@ func main() {
 func run(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	starting, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
+	started := false
+	defer func() {
+		if !started && ctx.Err() != nil {
+			err = nil // stopped while it started
+		}
+	}()
 	pool, err := openPool(starting, s.pool, log)
 	if err != nil {
 		return err
@@ -89,7 +95,7 @@ func run(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	}
 	defer flush()
 	svc, err := cruster.New(cruster.Config{
-		Storage: store, Transport: peers, Membership: members, Logger: log, Observer: observe.Log(log), Tracer: otel.New(traces),
+		Storage: store, Transport: peers, Membership: members, Logger: log, Observer: events(log), Tracer: otel.New(traces),
 		ClusterName: "cluster-tests", ShardsPerGroup: shardsPerGroup, LeaseTTL: s.lease,
 	})
 	if err != nil {
@@ -103,6 +109,7 @@ func run(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	if err := svc.Start(starting); err != nil {
 		return fmt.Errorf("join the cluster (etcd at %q): %w", s.etcd, err)
 	}
+	started = true
 	defer func() {
 		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 		defer cancel()
@@ -112,6 +119,17 @@ func run(ctx context.Context, s settings, log *slog.Logger) (err error) {
 }
 
 // docs:end run
+
+// events logs who joins and leaves, and which shards move. Acquired shards are
+// left out: they come one by one.
+func events(log *slog.Logger) observe.Observer {
+	all := observe.Log(log)
+	return observe.Func(func(e observe.Event) {
+		if _, ok := e.(observe.ShardsAcquired); !ok {
+			all.Observe(e)
+		}
+	})
+}
 
 // serve answers HTTP until ctx ends.
 func serve(ctx context.Context, svc *cruster.Service, s settings, h http.Handler, log *slog.Logger) error {

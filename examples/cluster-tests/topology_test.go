@@ -202,15 +202,22 @@ func TestSingletonFailover(t *testing.T) {
 
 	before := settled(c.nodes[0], "")
 	holder, other := find(before.RunnerID)
+	began := time.Now()
 	holder.end(t, syscall.SIGTERM)
-	if s := state(other); s.GracefulShutdownAt == nil {
-		t.Errorf("as soon as the node was gone: %+v, want a marker", s)
-	}
 	begin := time.Now()
+	left := state(other).GracefulShutdownAt
+	switch took := time.Since(began); {
+	case left != nil:
+	case took < markerStays:
+		t.Error("as soon as the node was gone there was no marker")
+	default:
+		t.Logf("the machine is too busy: the marker may be gone after %v", took)
+		left = &Time{began}
+	}
 	after := settled(other, before.RunnerID)
 	t.Logf("the singleton has moved, and the marker is gone, after %v", time.Since(begin).Round(time.Millisecond))
-	if gone := time.Since(begin); gone < markerStays/2 {
-		t.Errorf("the marker was gone after %v", gone)
+	if stayed := time.Since(left.Time); stayed < markerStays {
+		t.Errorf("the marker was gone after %v", stayed)
 	}
 	if after.TickCount < before.TickCount {
 		t.Errorf("the count went from %d to %d", before.TickCount, after.TickCount)
