@@ -59,8 +59,8 @@ type Options struct {
 	// Window is how many bytes of a stream may wait for its consumer, who
 	// may be one chunk behind it. Default 256 KiB.
 	Window int
-	// PingInterval is how long a peer may be silent before it is asked whether
-	// it is there. Default 1 s, -1: never.
+	// PingInterval is how long either side may be silent before this one sends a
+	// ping. It belongs well below the Silence of the peers. Default 1 s, -1: never.
 	PingInterval time.Duration
 	// Silence is how long a peer may be silent before its connection is closed.
 	// Default 4 s.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -35,6 +36,7 @@ var errNotRead = errors.New("the peer does not read")
 type outbox struct {
 	conn   Conn
 	pieces atomic.Uint64 // sent so far
+	said   atomic.Bool   // something was sent since the last tick
 	kick   chan struct{} // to run: there is something to send
 	gone   chan struct{} // closed by fail
 
@@ -45,7 +47,8 @@ type outbox struct {
 	turn    uint64 // of the message that buf becomes
 	taken   uint64 // of the last message handed to the connection
 	sending bool
-	room    chan struct{} // closed when buf is taken; nil when nobody waits
+	waiting []*waiter
+	granted int // bytes that waiters were told to add
 	err     error
 }
 
@@ -59,19 +62,11 @@ func newOutbox(c Conn) *outbox {
 func (o *outbox) put(ctx context.Context, direct bool, k kind, number uint64, head, body []byte) (uint64, error) {
 	size := maxHeader + len(head) + len(body)
 	o.mu.Lock()
-	for o.err == nil && len(o.buf) > 0 && len(o.buf)+size > outboxLimit {
-		if o.room == nil {
-			o.room = make(chan struct{})
+	if o.err == nil && (len(o.waiting) > 0 || !o.fits(size)) {
+		if err := o.wait(ctx, size); err != nil {
+			o.mu.Unlock()
+			return 0, err
 		}
-		room := o.room
-		o.mu.Unlock()
-		select {
-		case <-room:
-		case <-o.gone:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-		o.mu.Lock()
 	}
 	if o.err != nil {
 		defer o.mu.Unlock()
@@ -94,6 +89,53 @@ func (o *outbox) put(ctx context.Context, direct bool, k kind, number uint64, he
 		o.wake()
 	}
 	return turn, nil
+}
+
+// waiter is a put that waits for room.
+type waiter struct {
+	size int
+	ok   chan struct{} // closed when there is room for it
+}
+
+// fits reports whether a frame may be added now: any if there is none.
+func (o *outbox) fits(size int) bool {
+	used := len(o.buf) + o.granted
+	return used == 0 || used+size <= outboxLimit
+}
+
+// wait waits for room, first come, first served: small frames would else keep
+// large ones out for ever. It is called, and returns, with mu held.
+func (o *outbox) wait(ctx context.Context, size int) error {
+	w := &waiter{size: size, ok: make(chan struct{})}
+	o.waiting = append(o.waiting, w)
+	o.mu.Unlock()
+	var err error
+	select {
+	case <-w.ok:
+	case <-o.gone:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	o.mu.Lock()
+	if i := slices.Index(o.waiting, w); i >= 0 {
+		o.waiting = slices.Delete(o.waiting, i, i+1)
+	} else {
+		o.granted -= size
+	}
+	if err != nil {
+		o.grant() // what was meant for it
+	}
+	return err
+}
+
+// grant lets waiters add their frames. It is called with mu held.
+func (o *outbox) grant() {
+	for len(o.waiting) > 0 && o.fits(o.waiting[0].size) {
+		w := o.waiting[0]
+		o.waiting = slices.Delete(o.waiting, 0, 1)
+		o.granted += w.size
+		close(w.ok)
+	}
 }
 
 // urge adds a frame without waiting. It fails when too much waits already,
@@ -130,10 +172,7 @@ func (o *outbox) send() {
 	o.buf, o.urgent, o.sending = nil, 0, true
 	o.taken = o.turn
 	o.turn++
-	if o.room != nil {
-		close(o.room)
-		o.room = nil
-	}
+	o.grant()
 	o.mu.Unlock()
 	err := o.transmit(msg)
 	o.mu.Lock()
@@ -156,10 +195,12 @@ func (o *outbox) transmit(msg []byte) error {
 			return err
 		}
 		o.pieces.Add(1)
+		o.said.Store(true)
 		msg = msg[pieceSize:]
 	}
 	msg[0] = pieceLast
 	o.pieces.Add(1)
+	o.said.Store(true)
 	return o.conn.Send(msg)
 }
 

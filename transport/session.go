@@ -327,9 +327,10 @@ func (s *session) flush(ctx context.Context) {
 	}
 }
 
-// startTicks asks a silent peer whether it is there. A peer counts as silent
-// for each tick without a message, so that a pause of this process is one tick
-// and not an accusation.
+// startTicks asks a silent peer whether it is there, and shows a busy one, whose
+// question may be stuck behind a large body, that we are. A peer counts as
+// silent for each tick without a message, so that a pause of this process is
+// one tick and not an accusation.
 func (s *session) startTicks() {
 	o := s.node.o
 	if o.PingInterval <= 0 {
@@ -341,6 +342,12 @@ func (s *session) startTicks() {
 	ready := make(chan struct{}) // timer is set
 	timer = time.AfterFunc(o.PingInterval, func() {
 		<-ready
+		select {
+		case <-s.ready:
+		default: // nothing is said before hello, and its time is bounded
+			timer.Reset(o.PingInterval)
+			return
+		}
 		silent++
 		if s.heard.Swap(false) {
 			silent = 0
@@ -353,7 +360,7 @@ func (s *session) startTicks() {
 			s.end(fmt.Errorf("%w for %v", errSilent, time.Duration(limit)*o.PingInterval))
 			return
 		}
-		if silent > 0 {
+		if said := s.out.said.Swap(false); silent > 0 || !said {
 			if err := s.out.urge(kindPing, 0, nil); err != nil {
 				s.end(err)
 				return

@@ -332,3 +332,40 @@ func TestBackoffFailsFast(t *testing.T) {
 		}
 	})
 }
+
+// slowLink dials connections that take a second for each piece.
+type slowLink struct{ *memoryLink }
+
+type slowConn struct{ Conn }
+
+func (l slowLink) Dial(ctx context.Context, to string) (Conn, error) {
+	c, err := l.memoryLink.Dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return slowConn{c}, nil
+}
+
+func (c slowConn) Send(msg []byte) error {
+	time.Sleep(time.Second)
+	return c.Conn.Send(msg)
+}
+
+func TestLargeBodyOnASlowNetworkIsNoSilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := NewNetwork(1)
+		o := Options{PingInterval: time.Second, Silence: 3 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+		begin(t, n, "b", o)
+		a := New(slowLink{n.Transport("a", o).(*memoryTransport).link}, o)
+		if err := a.Start(t.Context(), Hello{Cluster: "test", Address: "a"}, nopHandler{}); err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close(t.Context())
+		began := time.Now()
+		got, err := a.Call(t.Context(), "b", 1, make([]byte, 4<<20))
+		if d := time.Since(began); err != nil || len(got) != 4<<20 || d < 10*time.Second {
+			t.Errorf("echo of 4 MiB = %d bytes, %v after %v, want it late but whole", len(got), err, d)
+		}
+	})
+}
