@@ -57,7 +57,8 @@ var invariants = []struct{ name, query string }{
 			WINDOW earlier AS (PARTITION BY account ORDER BY began, ended ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) y
 		WHERE epoch < highest`},
 	{"no request is executed twice",
-		`SELECT 'request ' || request || ' ran ' || count(*) || ' times' FROM bank_execution GROUP BY request HAVING count(*) > 1`},
+		`SELECT 'request ' || request || ' ran ' || count(*) || ' times, by ' || min(runner) || ' and ' || max(runner) || ' in epochs ' || min(epoch) || ' and ' || max(epoch)
+			|| ', ' || (max(began) - min(ended)) || 'us apart, the first one ended at ' || min(ended) FROM bank_execution GROUP BY request HAVING count(*) > 1`},
 }
 
 // verify looks for broken invariants.
