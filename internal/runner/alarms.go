@@ -10,14 +10,21 @@ import (
 
 // alarms wakes what storage has scheduled: messages with a delivery time and
 // suspended executions. Memory holds the next due time alone, however many
-// timers there are; a fire reads all that is due in pages.
+// timers there are; a fire reads what has become due since the last one, in
+// pages. What it has woken may stay due for a while: it is not woken again.
 type alarms struct {
 	r *Runner
 
 	mu   sync.Mutex
 	next time.Time // zero: nothing is known to be scheduled
+	seen time.Time // what is due up to here was woken; zero: nothing was
 	poke chan struct{}
+
+	full time.Time // when all that is due was read last; of the loop
 }
+
+// rescan is how often a fire reads all that is due, also what was woken before.
+const rescan = time.Minute
 
 // coalesce is how long a fire waits for others that are due at about the same
 // time.
@@ -32,6 +39,9 @@ func (a *alarms) at(t time.Time) {
 	if earlier {
 		a.next = t
 	}
+	if !t.After(a.seen) {
+		a.seen = t.Add(-time.Microsecond) // storage may round it down by less
+	}
 	a.mu.Unlock()
 	if earlier {
 		select {
@@ -42,7 +52,17 @@ func (a *alarms) at(t time.Time) {
 }
 
 // reload makes the loop read what is scheduled: there are new shards.
-func (a *alarms) reload() { a.at(time.Now()) }
+func (a *alarms) reload() {
+	a.forget()
+	a.at(time.Now())
+}
+
+// forget makes the next fire read all that is due.
+func (a *alarms) forget() {
+	a.mu.Lock()
+	a.seen = time.Time{}
+	a.mu.Unlock()
+}
 
 // WakeAt makes the runner fire what storage has scheduled for t when t comes.
 func (r *Runner) WakeAt(t time.Time) { r.alarms.at(t) }
@@ -68,6 +88,7 @@ func (a *alarms) run(ctx context.Context) {
 				return
 			}
 			a.r.cfg.Logger.WarnContext(ctx, "timers cannot be read, trying again", "error", err)
+			a.forget()
 			wait = a.until(time.Now().Add(time.Second))
 		}
 		if wait > 0 {
@@ -79,11 +100,19 @@ func (a *alarms) run(ctx context.Context) {
 // fire wakes what is due and returns how long it is until the next, 0 when
 // nothing is scheduled.
 func (a *alarms) fire(ctx context.Context) (time.Duration, error) {
+	now := time.Now()
 	a.mu.Lock()
 	a.next = time.Time{} // from here on at() compares with nothing
+	seen := a.seen
+	a.seen = now
 	a.mu.Unlock()
-	now := time.Now()
-	q := storage.TimerQuery{Shards: a.r.shards(), Until: now, Limit: pageSize}
+	if now.Before(seen) || now.Sub(a.full) >= rescan { // the clock was set back, or it is time
+		seen = time.Time{}
+	}
+	if seen.IsZero() {
+		a.full = now
+	}
+	q := storage.TimerQuery{Shards: a.r.shards(), After: seen, Until: now, Limit: pageSize}
 	messages := false
 	for {
 		due, cursor, err := a.r.cfg.Store.Timers(ctx, q)
