@@ -75,6 +75,9 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 	case sharding.HandOver:
 		n.handOvers.add(leases, cmds[0].To, n.go1, n.handOver)
 	case sharding.Release:
+		if cmds[0].To == 0 {
+			n.sweepSoon()
+		}
 		n.releases.add(leases, cmds[0].To, n.go1, n.release)
 	case sharding.Rejoin:
 		n.cfg.Logger.WarnContext(n.ctx, "the runner has lost its lease and joins again")

@@ -19,6 +19,9 @@ type inbox struct {
 	drained map[crustertype.Incarnation]bool
 	asked   map[crustertype.Shard]bool // locks that were refused at the last attempt
 	starts  int                        // shards whose unfinished work is being read
+	swept   bool                       // found, or missed, is new
+	found   []crustertype.Lease        // what storage says is ours
+	missed  bool                       // storage was not read
 }
 
 func (in *inbox) put(events ...sharding.Event) {
@@ -59,6 +62,15 @@ func (in *inbox) grants() bool {
 	granted := in.granted
 	in.granted = false
 	return granted
+}
+
+// sweep returns what a look at storage has found, once.
+func (in *inbox) sweep() (found []crustertype.Lease, missed, ok bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	found, missed, ok = in.found, in.missed, in.swept
+	in.found, in.missed, in.swept = nil, false, false
+	return found, missed, ok
 }
 
 // left adds the members that give their shards away to known, and reports

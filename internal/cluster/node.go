@@ -86,6 +86,11 @@ type Node struct {
 	settled  chan struct{}                    // closed when the first shards are served, or there are none
 	empty    chan struct{}                    // closed when, while draining, no shard is left
 	retry    time.Time                        // when refused locks are asked for again; zero: there are none
+
+	newest     map[crustertype.Shard]int64 // highest epoch that was acquired
+	sweepAt    time.Time                   // when to look at what storage says is ours; zero: there is no reason
+	sweepsLeft int
+	sweeping   bool
 }
 
 // session is a membership.Session with the incarnation it is for.
@@ -102,6 +107,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, own: own, assigned: make(map[crustertype.Shard]crustertype.Incarnation), leaving: make(map[crustertype.Incarnation]bool),
+		newest:  make(map[crustertype.Shard]int64),
 		settled: make(chan struct{}), empty: make(chan struct{}),
 	}
 	n.inbox.wake = make(chan struct{}, 1)
@@ -298,6 +304,10 @@ func (n *Node) react(now time.Time) {
 	}
 	if n.inbox.grants() {
 		n.free()
+		n.sweepSoon()
+	}
+	if leases, failed, ok := n.inbox.sweep(); ok {
+		n.found(leases, failed)
 	}
 	if n.own.Self() == 0 {
 		n.step(sharding.Event{Kind: sharding.Tick})
@@ -317,6 +327,7 @@ func (n *Node) react(now time.Time) {
 	if !n.retry.IsZero() && !now.Before(n.retry) {
 		n.free()
 	}
+	n.sweep(now)
 	n.step(sharding.Event{Kind: sharding.Tick})
 	n.progress()
 }
@@ -337,7 +348,14 @@ func (n *Node) step(e sharding.Event) {
 	if e.Kind == sharding.Refused && n.retry.IsZero() {
 		n.retry = time.Now().Add(max(n.cfg.TTL/20, 50*time.Millisecond))
 	}
-	lost := e.Kind == sharding.Drained && n.own.Phase(e.Shard) == sharding.Lost
+	ended := n.own.Phase(e.Shard) == sharding.Lost
+	lost := e.Kind == sharding.Drained && ended
+	if e.Kind == sharding.Acquired && e.Runner == n.own.Self() {
+		n.newest[e.Shard] = max(n.newest[e.Shard], e.Epoch)
+	}
+	if e.Kind == sharding.HandOverFailed || ended && (e.Kind == sharding.Drained || e.Kind == sharding.DrainExpired) {
+		n.sweepSoon()
+	}
 	cmds := n.own.Step(time.Now(), e)
 	if e.Kind == sharding.Joined {
 		clear(n.assigned)
@@ -378,6 +396,7 @@ func (n *Node) assign() {
 	t.follow(n.table.Load())
 	old := n.table.Swap(t)
 	close(old.changed)
+	n.sweepSoon()
 	n.execute(cmds)
 }
 
