@@ -462,7 +462,7 @@ func TestRevisionsGrowOverARestore(t *testing.T) {
 	b, _ := newBackend(t, s, "")
 	keeper, _ := newBackend(t, s, "")
 	a := join(t, b, "node1:9000", 12*time.Second)
-	other := join(t, keeper, "node2:9000", 12*time.Second)
+	join(t, keeper, "node2:9000", 12*time.Second)
 	backup := t.TempDir()
 	s.stop()
 	if err := os.CopyFS(backup, os.DirFS(s.dir)); err != nil {
@@ -479,8 +479,7 @@ func TestRevisionsGrowOverARestore(t *testing.T) {
 	s.stop()
 	s.dir = backup
 	s.start(t)
-	awaitEnd(t, a)
-	awaitEnd(t, other)
+	awaitEnd(t, a) // the other may go on: all that it has seen is there
 	t.Logf("ended with %v", a.Err())
 	again := join(t, b, "node1:9000", calm)
 	for i, l := range take(t, again, shardsOf(3)) {

@@ -26,6 +26,7 @@ const (
 // keep keeps the lease alive until the end of the session.
 func (s *session) keep() {
 	defer s.running.Done()
+	defer s.release()
 	tries := 0
 	next := s.Kept().Add(s.ttl / keepEvery)
 	timer := time.NewTimer(time.Until(next))
@@ -47,6 +48,19 @@ func (s *session) keep() {
 			tries++
 		}
 		timer.Reset(time.Until(next))
+	}
+}
+
+// release revokes the lease of a session whose record somebody deleted: its
+// locks hang on that.
+func (s *session) release() {
+	if !errors.Is(s.Err(), errRevoked) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.ttl/firstTry)
+	defer cancel()
+	if err := s.b.revoke(ctx, s.lease); err != nil {
+		s.b.log.Warn("a lease was left behind; it runs out", "incarnation", int64(s.self.Incarnation), "error", err)
 	}
 }
 
