@@ -91,6 +91,10 @@ type Config struct {
 	// shards. Default: none; the service has the storage for itself.
 	Transport transport.Transport
 
+	// Seeds are addresses of runners. They make the service a client of their
+	// cluster: no member, without Storage, hosting nothing.
+	Seeds []string
+
 	// Membership says who the other runners are. It needs a Transport. Default:
 	// one that is kept in the storage.
 	Membership membership.Backend
@@ -107,8 +111,8 @@ type Config struct {
 	// before they give shards to it. Default 300ms; -1: not at all.
 	RebalanceDelay time.Duration
 
-	// HandlerGrace is how long running handlers may go on when their shard moves,
-	// before they are cancelled. Default 1s; -1: not at all.
+	// HandlerGrace is how long running handlers may go on when their shard moves.
+	// Then they are cancelled. Default 1s; -1: not at all.
 	HandlerGrace time.Duration
 
 	// DrainTimeout is after what time handlers of a shard that moves are cancelled
@@ -116,12 +120,11 @@ type Config struct {
 	// them, and what they commit is refused. Default 10s.
 	DrainTimeout time.Duration
 
-	// RouteTimeout is how long a call looks for the owner of its entity while
-	// there is none, or it cannot be reached. Default: LeaseTTL and 5s.
+	// RouteTimeout is how long a call looks for the owner of its entity. Default:
+	// LeaseTTL and 5s.
 	RouteTimeout time.Duration
 
-	// Observer is told what happens in the service: who joins and leaves, which
-	// shards move, what was committed and handled. Default: nobody is.
+	// Observer is told what happens in the service. Default: nobody is.
 	Observer observe.Observer
 
 	// Tracer connects handlers and activities with a tracing system, over runners
@@ -203,6 +206,9 @@ func (c Config) validate() error {
 	}
 	if c.Membership != nil && c.Transport == nil {
 		check.Bad("Membership is set, and Transport is not: runners that know of each other have to reach each other")
+	}
+	if len(c.Seeds) > 0 && (c.Transport == nil || c.Membership != nil) {
+		check.Bad("Seeds make the service a client: it needs a Transport, and has no Membership")
 	}
 	if c.KeyRetention < 0 {
 		check.Bad("KeyRetention is %v: it must not be negative; 0 keeps tombstones for ever", c.KeyRetention)

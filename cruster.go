@@ -61,6 +61,9 @@ const (
 // one error.
 func New(cfg Config) (*Service, error) {
 	owns := cfg.Storage == nil
+	if len(cfg.Seeds) > 0 && !owns {
+		return nil, invalid("config: Seeds make the service a client, which has no Storage: set one of them")
+	}
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
@@ -94,7 +97,7 @@ func New(cfg Config) (*Service, error) {
 		Run: s.run, Store: cfg.Storage, Codec: cfg.Codec, Lookup: codecs.Lookup, Logger: cfg.Logger, MaxPayload: cfg.MaxPayload, Probe: probe,
 	}
 	s.workflows = s.newWorkflows()
-	s.calls.Workflows = s.workflows
+	s.calls.Workflows, s.calls.Client = s.workflows, len(cfg.Seeds) > 0
 	if cfg.Transport != nil {
 		return s, s.joinable()
 	}
@@ -112,7 +115,7 @@ func (s *Service) joinable() (err error) {
 		Store: cfg.Storage, Backend: backend, Transport: cfg.Transport, Run: s.run, Workflows: s.workflows, Host: s.calls, Logger: cfg.Logger,
 		Name: cfg.ClusterName, ShardsPerGroup: cfg.ShardsPerGroup, Weight: max(0, cfg.Weight), TTL: cfg.LeaseTTL,
 		Debounce: max(0, cfg.RebalanceDelay), Grace: max(0, cfg.HandlerGrace), DrainTimeout: cfg.DrainTimeout, Patience: cfg.RouteTimeout,
-		Probe: s.calls.Probe,
+		Probe: s.calls.Probe, Seeds: cfg.Seeds,
 	})
 	if err != nil {
 		return invalid("%w", err)
@@ -276,6 +279,9 @@ func (s *Service) serving() error {
 func (s *Service) reserve(what, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.calls.Client {
+		return invalid("register %s %q: the service is a client, Seeds are set: use NewClient and NewWorkflowClient", what, name)
+	}
 	if s.state != stateNew {
 		return invalid("register %s %q: the service was started: register everything before Start", what, name)
 	}

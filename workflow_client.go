@@ -125,7 +125,7 @@ func (c WorkflowClient[In, Out]) Execute(s Scope, req In) (Out, error) {
 	if up := invoke.From(ctx); up != nil && up.TxOpen() {
 		return zero, c.h.failed("execute", p.ID, dispatch.ErrTxOpen)
 	}
-	if _, err := c.h.svc.workflows.Start(ctx, p); err != nil {
+	if err := c.h.svc.calls.Start(ctx, p); err != nil {
 		return zero, c.h.failed("execute", p.ID, err)
 	}
 	return c.join(ctx, "execute", p.ID)
@@ -147,7 +147,7 @@ func (c WorkflowClient[In, Out]) Poll(ctx context.Context, id string) (out Out, 
 	if err := c.h.check(ctx, id); err != nil {
 		return zero, false, err
 	}
-	o, done, err := c.h.svc.workflows.Poll(ctx, c.h.ref(id))
+	o, done, err := c.h.svc.calls.Poll(ctx, c.h.shard(id), c.h.ref(id))
 	if err != nil || !done {
 		return zero, false, c.h.failed("poll", id, err)
 	}
@@ -315,8 +315,7 @@ func (h *workflowHandle) check(s Scope, id string) error {
 func (h *workflowHandle) start(ctx context.Context, p replay.StartParams) error {
 	up, box := invoke.From(ctx), storage.OutboxFrom(ctx)
 	if up == nil && box == nil {
-		_, err := h.svc.workflows.Start(ctx, p)
-		return h.failed("start", p.ID, err)
+		return h.failed("start", p.ID, h.svc.calls.Start(ctx, p))
 	}
 	if up != nil {
 		p.Parent = up.Info().Execution

@@ -56,6 +56,9 @@ type Config struct {
 	DrainTimeout time.Duration
 	// Patience is how long a call looks for the owner of a shard.
 	Patience time.Duration
+	// Seeds make the node a client, which is no member and needs neither Store nor
+	// Backend: addresses of runners that say who the members are.
+	Seeds []string
 	// Probe is told what happens; nil: nobody is.
 	Probe *invoke.Probe
 }
@@ -120,6 +123,9 @@ func New(cfg Config) (*Node, error) {
 // to the node are served. ctx bounds the start; base is the parent of what goes
 // on after it.
 func (n *Node) Start(ctx, base context.Context) error {
+	if len(n.cfg.Seeds) > 0 {
+		return n.startClient(ctx, base)
+	}
 	n.ctx, n.stop = context.WithCancel(base)
 	n.cfg.Run.SetDeadline(time.Time{}) // not before it has a lease
 	if err := n.cfg.Transport.Start(ctx, n.hello(0), server{n}); err != nil {

@@ -124,6 +124,9 @@ func (q *search) next(ctx context.Context) (string, error) {
 	for ; ; q.try++ {
 		t := q.n.table.Load()
 		if q.try > 0 {
+			if len(q.n.cfg.Seeds) > 0 {
+				q.n.inbox.change(func() {}) // who the members are may have changed
+			}
 			if q.p.For > 0 && time.Since(q.begin) > q.p.For {
 				return "", q.givenUp()
 			}

@@ -19,6 +19,8 @@ func (s server) Call(ctx context.Context, from transport.Hello, op transport.Op,
 	switch op {
 	case dispatch.OpPing:
 		return nil, nil
+	case dispatch.OpMembers:
+		return encodeMembers(n.table.Load().members), nil
 	case dispatch.OpNudge:
 		notes, err := decodeNotes(body)
 		if err != nil {

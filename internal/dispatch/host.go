@@ -30,6 +30,8 @@ type Host struct {
 	Streams    Gate
 	// Probe follows handlers; nil: nobody does.
 	Probe *invoke.Probe
+	// Client: there is no storage, and nothing is hosted.
+	Client bool
 	// Router reaches other runners; nil: there are none.
 	Router Router
 }

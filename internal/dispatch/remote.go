@@ -121,8 +121,11 @@ func (t *Target) StreamThere(ctx context.Context, id string, m *Method, in any, 
 // outcome, whoever owns the shard meanwhile.
 func (h *Host) CallStored(ctx context.Context, m crustertype.Message) (crustertype.Outcome, error) {
 	defer invoke.Rest(ctx)()
-	if h.Router == nil {
+	switch {
+	case h.Router == nil:
 		return h.Run.Call(ctx, m)
+	case h.Client:
+		return h.clientCall(ctx, m)
 	}
 	for {
 		out, err := h.Run.Call(ctx, m)
@@ -159,6 +162,8 @@ func (h *Host) SendStored(ctx context.Context, m crustertype.Message) error {
 		switch {
 		case errors.Is(err, ErrHere):
 			continue
+		case h.Client:
+			return noStorage(ctx, err)
 		case ctx.Err() == nil && unreachable(err):
 			return h.storeFor(ctx, m)
 		}
@@ -188,6 +193,9 @@ func (h *Host) storeFor(ctx context.Context, m crustertype.Message) error {
 // that storage says.
 func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crustertype.RequestID) (crustertype.Outcome, error) {
 	defer invoke.Rest(ctx)()
+	if h.Client {
+		return h.clientAwait(ctx, shard, id)
+	}
 	for look := fallback; ; look = min(2*look, longestLook) {
 		out, err := h.Run.Await(ctx, id)
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
@@ -214,6 +222,9 @@ func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crus
 // Join waits for the outcome of an execution.
 func (h *Host) Join(ctx context.Context, shard crustertype.Shard, ref crustertype.ExecutionRef) (crustertype.Outcome, error) {
 	defer invoke.Rest(ctx)()
+	if h.Client {
+		return h.clientJoin(ctx, shard, ref)
+	}
 	for look := fallback; ; look = min(2*look, longestLook) {
 		out, err := h.Workflows.Wait(ctx, ref)
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {

@@ -34,6 +34,10 @@ func (h *Host) Serve(ctx context.Context, op transport.Op, body []byte) ([]byte,
 			return nil, err
 		}
 		return replyWith(h.Workflows.Wait(ctx, ref))
+	case OpStart:
+		return nil, h.serveStart(ctx, body)
+	case OpPoll:
+		return h.servePoll(ctx, body)
 	case OpCancel, OpTerminate, OpRetry:
 		ref, reason, err := decodeExecution(body)
 		if err != nil {

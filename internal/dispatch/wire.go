@@ -26,6 +26,9 @@ const (
 	OpGoodbye   transport.Op = 13 // the sender has left the cluster
 	OpPing      transport.Op = 14 // is the receiver alive
 	OpDraining  transport.Op = 15 // the sender gives its shards away
+	OpMembers   transport.Op = 16 // who the members are, for clients
+	OpStart     transport.Op = 17 // start an execution, for clients
+	OpPoll      transport.Op = 18 // the outcome of an execution, if it has one, for clients
 )
 
 var errMalformed = crustertype.Errorf(crustertype.CodeInvalid, "malformed request: the sender runs another version of cruster")
