@@ -170,7 +170,10 @@ func (s *step) succeed(ictx *invoke.Context, out crustertype.Outcome) verdict {
 	return s.commit(ictx, out)
 }
 
-var errGone = errors.New("the run is to end")
+var (
+	errGone     = errors.New("the run is to end")
+	errNotBegun = errors.New("the transaction could not begin")
+)
 
 // complete ends the step: its row, and what its function sent, are on their way
 // to storage, and the workflow's code can see it.
@@ -215,7 +218,19 @@ func (s *step) commit(ictx *invoke.Context, out crustertype.Outcome) verdict {
 	stored, moved, marked := r.stored, r.moved, r.marked
 	r.mu.Unlock()
 	unit := r.progress(storage.Unit{Leases: []crustertype.Lease{r.lease}, Accepts: sends.Accepts, Starts: sends.Starts, Steps: r.rows(row)})
-	res, _, err := ictx.Commit(r.e.ctx, unit)
+	sent := func([]storage.AcceptResult, error) {}
+	if len(unit.Accepts) > 0 {
+		sent = r.e.cfg.Sending(unit.Accepts)
+	}
+	res, begun, err := ictx.Commit(r.e.ctx, unit)
+	if err == nil && !begun { // it could not begin, and the function did not mind
+		sent(nil, errNotBegun)
+		unit.Leases = nil
+		r.submit(unit, sends.After...)
+		s.show(row)
+		return verdict{kind: verdictDone}
+	}
+	sent(res.Accepts, err)
 	if err != nil {
 		r.mu.Lock()
 		r.stored, r.moved, r.marked = stored, moved, marked
@@ -224,9 +239,6 @@ func (s *step) commit(ictx *invoke.Context, out crustertype.Outcome) verdict {
 	var bad *storage.UnitError
 	switch {
 	case err == nil:
-		if len(unit.Accepts) > 0 {
-			r.e.cfg.Sent(unit.Accepts, res.Accepts)
-		}
 		r.e.Started(unit.Starts, res.Starts)
 		r.e.async(sends.After)
 		r.absolve()

@@ -57,6 +57,10 @@ type Config struct {
 	Order func(u *storage.Unit, submit func())
 	// Sent is told about messages that were committed with a step. Optional.
 	Sent func([]crustertype.Message, []storage.AcceptResult)
+	// Sending is told about messages that are about to be committed in a step's
+	// own transaction; what it returns, about the answer to the commit. Default:
+	// Sent, when they are.
+	Sending func([]crustertype.Message) func([]storage.AcceptResult, error)
 
 	// Redelivery is the pause before the engine repeats what panicked or met an
 	// infrastructure error. Default 100ms doubling to 60s.
@@ -121,6 +125,16 @@ func (c *Config) setDefaults() {
 	}
 	if c.Sent == nil {
 		c.Sent = func([]crustertype.Message, []storage.AcceptResult) {}
+	}
+	if c.Sending == nil {
+		tell := c.Sent
+		c.Sending = func(msgs []crustertype.Message) func([]storage.AcceptResult, error) {
+			return func(res []storage.AcceptResult, err error) {
+				if err == nil {
+					tell(msgs, res)
+				}
+			}
+		}
 	}
 }
 

@@ -293,24 +293,31 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 	if out.Failure == nil {
 		after = ictx.Sends().After
 	}
+	admit := r.Admit
 	done := func(res storage.Result, err error) {
 		if err != nil {
 			d.unsettled(r, lease, err, attempt)
 			return
 		}
+		admit(unit.Accepts, res.Accepts)
 		r.waiters.resolve(&d.msg, reply{outcome: out})
-		r.Admit(unit.Accepts, res.Accepts)
 		for _, f := range after {
 			f()
 		}
 		r.finished(d.act, true)
 	}
 	if out.Failure == nil && ictx.TxOpen() {
-		// This commit does not go through the lane, so its sends cannot be given
-		// their place in the order here: they are adopted after it.
+		// This commit does not go through the lane, so its sends are given their
+		// place in the order after it, before the turn is passed on.
+		sent := r.Sending(unit.Accepts)
 		res, begun, err := ictx.Commit(d.act.own.hard, unit)
 		if unknown(err) && d.committed(r, lease, attempt) {
+			sent(nil, err)
 			res, err = storage.Result{}, nil
+		} else if begun || err != nil {
+			sent(res.Accepts, err)
+		} else {
+			sent(nil, errNotBegun)
 		}
 		switch {
 		case err != nil: // run again before the turn is passed on
@@ -318,6 +325,7 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 			return
 		case begun:
 			d.act.addUnsettled(1)
+			admit = func([]crustertype.Message, []storage.AcceptResult) {}
 			done(res, nil)
 			return
 		}
@@ -325,6 +333,8 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 	d.act.addUnsettled(1)
 	r.Order(&unit, func() { r.Commit.Submit(unit, done) })
 }
+
+var errNotBegun = errors.New("the transaction could not begin")
 
 // unknown reports whether a commit that failed may have happened.
 func unknown(err error) bool {

@@ -146,8 +146,10 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 		// before says nothing about the time after: the message may be finished.
 		owned := *r.owned.Load()
 		q.Now = time.Now()
+		r.unplaced.read(true)
 		page, err := r.cfg.Store.Pending(ctx, q)
 		if err != nil {
+			r.unplaced.read(false)
 			return err
 		}
 		var unit storage.Unit
@@ -156,8 +158,8 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 		r.acceptMu.Lock()
 		for _, m := range page {
 			own := r.tenure(m.Shard)
-			if own == nil || own != owned[m.Shard] {
-				continue // its owner finds it
+			if own == nil || own != owned[m.Shard] || r.unplaced.has(m.ID) {
+				continue // its owner finds it, or its sender gives it its place
 			}
 			lease := own.lease
 			r.counters[m.Shard]++
@@ -177,6 +179,7 @@ func (r *Runner) adoptDue(ctx context.Context) error {
 			})
 		}
 		r.acceptMu.Unlock()
+		r.unplaced.read(false)
 		if len(msgs) == 0 {
 			return nil
 		}

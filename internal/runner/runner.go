@@ -74,10 +74,11 @@ type Runner struct {
 	acceptMu sync.Mutex   // order of sequence numbers is order of submission
 	counters map[crustertype.Shard]int64
 
-	pool    *pool
-	waiters waiters
-	alarms  *alarms
-	adopt   chan struct{} // nudges the adoption of messages that others stored
+	pool     *pool
+	waiters  waiters
+	alarms   *alarms
+	adopt    chan struct{} // nudges the adoption of messages that others stored
+	unplaced unplaced
 
 	life     context.Context // handlers' lifetime: ends when the drain begins
 	endLife  context.CancelCauseFunc
