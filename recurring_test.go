@@ -3,8 +3,10 @@ package cruster_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,6 +143,30 @@ func TestSingletonIsRestartedAfterFailure(t *testing.T) {
 		row, err := c.Storage().Schedule(t.Context(), crustertype.ScheduleSingleton, "leader")
 		if err != nil || row.Restarts != 3 || row.Holder == 0 || !strings.Contains(row.LastError, "broken") {
 			t.Errorf("recorded state %+v, %v: want 3 restarts, a holder and the last error", row, err)
+		}
+	})
+}
+
+// TestSingletonThatEndsItsGoroutine is started again like one that fails.
+func TestSingletonThatEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
+	var starts atomic.Int64
+	crustertest.Run(t, crustertest.Options{Setup: func(svc *cruster.Service) error {
+		return cruster.RegisterSingleton(svc, cruster.Singleton{Name: "leader", Run: func(ctx cruster.SingletonContext) error {
+			if starts.Add(1) <= 2 {
+				runtime.Goexit()
+			}
+			<-ctx.Done()
+			return nil
+		}})
+	}}, func(t *testing.T, c *crustertest.Cluster) {
+		c.Advance(10 * time.Second)
+		if n := starts.Load(); n != 3 {
+			t.Errorf("it was started %d times, want 3", n)
+		}
+		row, err := c.Storage().Schedule(t.Context(), crustertype.ScheduleSingleton, "leader")
+		if err != nil || row.Restarts != 2 || !strings.Contains(row.LastError, "Goexit") {
+			t.Errorf("state is %+v, %v, want 2 restarts after a Goexit", row, err)
 		}
 	})
 }

@@ -182,7 +182,16 @@ func (c *Cron) step(ctx context.Context) (time.Duration, error) {
 	if d.Wake.IsZero() {
 		return -1, nil
 	}
-	return max(0, time.Until(d.Wake)), nil
+	return pauseUntil(d.Wake, time.Now().Round(0)), nil // by the wall clock
+}
+
+// longestPause bounds how late a tick is after the wall clock was set, or the
+// machine was asleep.
+const longestPause = time.Minute
+
+// pauseUntil returns how long to wait before looking at the clock again.
+func pauseUntil(t, now time.Time) time.Duration {
+	return max(0, min(t.Sub(now), longestPause))
 }
 
 // room reports whether the overlap policy lets another tick begin.

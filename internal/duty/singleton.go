@@ -79,7 +79,8 @@ func (g *Singleton) Loop(life, kill context.Context) {
 	}
 }
 
-func (g *Singleton) once(kill, life context.Context) (err error) {
+// once runs the task to its end, on a goroutine of its own: it may end that.
+func (g *Singleton) once(kill, life context.Context) error {
 	st := &Stop{stop: make(chan struct{})}
 	ctx, cancel := context.WithCancelCause(kill)
 	defer cancel(context.Canceled)
@@ -93,12 +94,18 @@ func (g *Singleton) once(kill, life context.Context) (err error) {
 		}
 	})
 	defer unhook()
-	defer func() {
-		if p := recover(); p != nil {
-			err = invoke.PanicError(p)
-		}
+	done := make(chan error, 1)
+	go func() {
+		err := error(crustertype.Errorf(crustertype.CodePanic, "the task called runtime.Goexit"))
+		defer func() {
+			if p := recover(); p != nil {
+				err = invoke.PanicError(p)
+			}
+			done <- err
+		}()
+		err = g.run(ctx, st)
 	}()
-	return g.run(ctx, st)
+	return <-done
 }
 
 // record keeps the task's state in storage for people. That it fails does not
