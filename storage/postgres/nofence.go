@@ -4,7 +4,10 @@ package postgres
 
 import "github.com/jackc/pgx/v5"
 
-// queueFence adds nothing: this build is broken on purpose. A runner that has
-// lost its shards can still commit, which tests of the whole must notice. See
-// examples/bank.
+// fenced: this build is broken on purpose. A runner that has lost its shards can
+// still commit, which tests of the whole must notice. See examples/bank. Nor
+// does a take-over end the sessions of the dead, which would hide it mostly.
+const fenced = false
+
+// queueFence adds nothing.
 func (s *Store) queueFence(*pgx.Batch, fence) {}

@@ -47,7 +47,7 @@ func (s *Store) TakeOver(ctx context.Context, t storage.TakeOver) ([]crustertype
 		return nil, classify(ctx, fmt.Errorf("postgres: take over %d shards of incarnation %d: %w", len(shards), t.From, err), true)
 	}
 	s.commits.Add(1)
-	if t.From != 0 && len(rows) > 0 {
+	if fenced && t.From != 0 && len(rows) > 0 {
 		s.endSessions(ctx, t.From)
 	}
 	return s.passed(ctx, rows, t.Shards, t.By)
