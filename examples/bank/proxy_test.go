@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -17,6 +18,8 @@ type proxy struct {
 	gate   chan struct{} // closed: bytes pass
 	refuse bool
 	closed bool
+	trap   [][]byte      // what to hold at, before it passes; nil: nothing
+	sprung chan struct{} // closed when it was met
 }
 
 // newProxy forwards a free port to target.
@@ -60,11 +63,35 @@ func (p *proxy) hold() {
 	p.gate = make(chan struct{})
 }
 
+// holdAt does the same from the moment on at which a client sends one of these
+// texts, which does not pass. The channel is closed then.
+func (p *proxy) holdAt(texts ...string) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sprung = make(chan struct{})
+	for _, s := range texts {
+		p.trap = append(p.trap, []byte(s))
+	}
+	return p.sprung
+}
+
+func (p *proxy) watch(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.trap {
+		if bytes.Contains(b, s) {
+			p.gate, p.trap = make(chan struct{}), nil
+			close(p.sprung)
+			return
+		}
+	}
+}
+
 // heal lets everything pass.
 func (p *proxy) heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refuse = false
+	p.refuse, p.trap = false, nil
 	select {
 	case <-p.gate:
 	default:
@@ -123,15 +150,16 @@ func (p *proxy) forward(in net.Conn) {
 	}
 	defer p.drop(out)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(out, in) })
-	p.copy(in, out)
+	both.Go(func() { p.copy(out, in, p.watch) })
+	p.copy(in, out, func([]byte) {})
 	both.Wait()
 }
 
-func (p *proxy) copy(to, from net.Conn) {
+func (p *proxy) copy(to, from net.Conn, watch func([]byte)) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
+		watch(buf[:n])
 		p.pass()
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
