@@ -65,8 +65,8 @@ type Options struct {
 	// Silence is how long a peer may be silent before its connection is closed.
 	// Default 4 s.
 	Silence time.Duration
-	// DialTimeout bounds how long it takes to make a connection, hello included.
-	// Default 5 s.
+	// DialTimeout bounds how long it takes to make a connection, hello included,
+	// for the side that dials and for the one that accepts. Default 5 s.
 	DialTimeout time.Duration
 	// MaxBackoff bounds the time, doubled with each failure, in which a peer
 	// that could not be reached is not tried again: requests fail at once. It

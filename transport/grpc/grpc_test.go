@@ -3,6 +3,7 @@ package grpctransport_test
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -18,9 +19,18 @@ func quiet(o transport.Options) transport.Options {
 	return o
 }
 
+// patient lets tests pass on a machine that is busy with others.
+func patient(o transport.Options) transport.Options {
+	o.DialTimeout = time.Minute
+	if o.Silence == 0 {
+		o.Silence = time.Minute
+	}
+	return o
+}
+
 func open(t transporttest.TB, o grpctransport.Options) transport.Transport {
 	t.Helper()
-	o.Limits = quiet(o.Limits)
+	o.Limits = patient(quiet(o.Limits))
 	tr, err := grpctransport.New(o)
 	if err != nil {
 		t.Fatalf("New = %v", err)

@@ -30,8 +30,7 @@ const (
 	maxStreams    = 16       // of one TCP connection: the peer's, and health checks
 	maxHeaders    = 16 << 10 // of one stream
 	maxHandshakes = 256      // under way at a time
-	handshakeTime = 5 * time.Second
-	streamWindow  = 1 << 20 // bytes sent ahead; set, so that gRPC does not probe for it
+	streamWindow  = 1 << 20  // bytes sent ahead; set, so that gRPC does not probe for it
 	lingerTime    = time.Second
 )
 
@@ -44,6 +43,7 @@ type link struct {
 	server   *grpc.Server
 	health   *health.Server
 	dialOpts []grpc.DialOption
+	patience time.Duration // with those who connect
 
 	accept     func(transport.Conn)
 	life       context.Context
@@ -63,6 +63,10 @@ func New(o Options) (transport.Transport, error) {
 	l := &link{o: o, log: o.Limits.Logger}
 	if l.log == nil {
 		l.log = slog.Default()
+	}
+	l.patience = o.Limits.DialTimeout
+	if l.patience <= 0 {
+		l.patience = 5 * time.Second
 	}
 	l.dialOpts = l.dialOptions()
 	if o.Listen != "" {
@@ -109,7 +113,7 @@ func (l *link) serverOptions() []grpc.ServerOption {
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxRecvMsgSize(transport.MaxMessage), grpc.MaxSendMsgSize(transport.MaxMessage),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeaders),
-		grpc.ConnectionTimeout(handshakeTime), grpc.WaitForHandlers(true),
+		grpc.ConnectionTimeout(l.patience), grpc.WaitForHandlers(true),
 		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(2 * streamWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute, Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
@@ -164,7 +168,7 @@ func (l *link) serve(_ any, s grpc.ServerStream) error {
 		defer l.handshakes.Add(-1)
 		known <- welcome(c, l.o.Secrets)
 	})
-	timer := time.NewTimer(handshakeTime)
+	timer := time.NewTimer(l.patience)
 	defer timer.Stop()
 	select {
 	case err := <-known:

@@ -106,7 +106,7 @@ func startOpen(t *testing.T, tr transport.Transport) *counting {
 	t.Helper()
 	h := new(counting)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
 		if err := tr.Close(ctx); err != nil {
 			t.Errorf("Close = %v", err)
@@ -127,7 +127,7 @@ func connect(t *testing.T, server, caller grpctransport.Options) error {
 	server.Listen = local
 	s, heard := start(t, server)
 	c, _ := start(t, caller)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err := c.Call(ctx, s.Address(), 1, []byte("hi"))
 	if want := 0; err != nil && heard.count() != want {

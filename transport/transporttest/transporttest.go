@@ -121,7 +121,7 @@ func RunVirtual(t *testing.T, open func(t TB) Harness) {
 }
 
 // patience bounds every wait of the suite; a rule that holds needs a fraction.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // node is one transport under test with its handler.
 type node struct {
