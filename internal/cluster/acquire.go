@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/membership"
@@ -104,7 +106,25 @@ func (n *Node) takeShards(ctx context.Context, s *session, shards []crustertype.
 			}
 		}
 	}
-	return got, nil
+	return got, n.raise(ctx, s, locks)
+}
+
+// raise helps with locks of which storage has seen later revisions: the lock
+// service was restored from a backup. They are given up, to be taken again with
+// revisions that are higher.
+func (n *Node) raise(ctx context.Context, s *session, locks map[crustertype.Shard]membership.Lock) error {
+	r, ok := s.Session.(membership.Raiser)
+	if len(locks) == 0 || !ok {
+		return nil
+	}
+	n.cfg.Logger.WarnContext(ctx, "locks are older than those that storage knows: the lock service was restored; they are taken again", "shards", len(locks))
+	if err := r.Raise(ctx); err != nil {
+		return fmt.Errorf("raise the revisions of locks: %w", err)
+	}
+	if err := s.Unlock(ctx, slices.Collect(maps.Keys(locks))); err != nil {
+		return fmt.Errorf("unlock: %w", err)
+	}
+	return nil
 }
 
 // Fenced hears of shards that a commit has found lost. A commit may be late, so
@@ -127,6 +147,7 @@ func (n *Node) Fenced(shards []crustertype.Shard) {
 		}
 		if len(lost) > 0 {
 			n.cfg.Probe.Tell(observe.ShardsFenced{Shards: lost})
+			n.refresh()
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 	case sharding.Cancel:
 		n.go1(func() {
 			if pause(n.ctx, n.cfg.Grace) {
-				n.cfg.Run.Cancel(shards, crustertype.ErrNotOwner)
+				n.cfg.Run.Cancel(leases, crustertype.ErrNotOwner)
 			}
 		})
 	case sharding.CancelAll:

@@ -387,6 +387,7 @@ func (n *Node) assign() {
 	}
 	t := newTable(members, n.cfg.ShardsPerGroup)
 	var cmds []sharding.Command
+	var unwanted []crustertype.Shard
 	now := time.Now()
 	for _, g := range n.cfg.Run.Groups() {
 		for i := range n.cfg.ShardsPerGroup {
@@ -396,6 +397,9 @@ func (n *Node) assign() {
 				continue
 			}
 			n.assigned[s] = owner
+			if n.own.Phase(s) == sharding.Acquiring && owner != n.own.Self() {
+				unwanted = append(unwanted, s)
+			}
 			cmds = append(cmds, n.own.Step(now, sharding.Event{Kind: sharding.Assigned, Shard: s, Runner: owner})...)
 		}
 	}

@@ -24,7 +24,7 @@ const (
 	OpNudge     transport.Op = 11 // work for the receiver is in storage
 	OpGranted   transport.Op = 12 // shards were handed over to the receiver
 	OpGoodbye   transport.Op = 13 // the sender has left the cluster
-	OpPing      transport.Op = 14 // is the receiver alive
+	OpPing                   = transport.PingOp
 	OpDraining  transport.Op = 15 // the sender gives its shards away
 	OpMembers   transport.Op = 16 // who the members are, for clients
 	OpStart     transport.Op = 17 // start an execution, for clients

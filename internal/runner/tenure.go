@@ -214,10 +214,10 @@ func (r *Runner) Close(shards []crustertype.Shard, cause error) map[crustertype.
 }
 
 // Cancel tells the handlers of shards that were closed to stop, except the
-// uninterruptible.
-func (r *Runner) Cancel(shards []crustertype.Shard, cause error) {
-	for _, s := range shards {
-		if t := r.tenure(s); t != nil {
+// uninterruptible. A shard that has another lease by now is left alone.
+func (r *Runner) Cancel(leases []crustertype.Lease, cause error) {
+	for _, l := range leases {
+		if t := r.tenure(l.Shard); t != nil && t.lease == l {
 			t.endLife(cause)
 		}
 	}
