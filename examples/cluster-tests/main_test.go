@@ -34,10 +34,7 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(testdb.Main(m, func() error {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		return goleak.Find(
-			goleak.IgnoreTopFunction("go.etcd.io/etcd/pkg/v3/schedule.(*fifo).run"), // an embedded etcd leaves some behind
-			goleak.IgnoreAnyFunction("go.etcd.io/etcd/server/v3/embed.(*Etcd).servePeers"),
-		)
+		return goleak.Find()
 	}))
 }
 
