@@ -130,6 +130,11 @@ type FailingExec struct {
 	FailAt uint64
 }
 
+// intended is a failure at a step. Callers compare its text.
+type intended int
+
+func (i intended) Error() string { return fmt.Sprintf("Intentional failure at step %d", int(i)) }
+
 // Execute fails at the step that it is told.
 func (*FailingWorkflow) Execute(wf *cruster.WorkflowContext, e FailingExec) (string, error) {
 	return record(wf, e.Exec, 3, fromZero, func(i int) error {
@@ -139,7 +144,7 @@ func (*FailingWorkflow) Execute(wf *cruster.WorkflowContext, e FailingExec) (str
 		if err := cruster.DoErr(wf, (*Recording).MarkFailed, Progress{e.Exec, fromZero(i)}); err != nil {
 			return err
 		}
-		return fmt.Errorf("Intentional failure at step %d", i) //nolint:staticcheck // callers compare the text
+		return intended(i)
 	})
 }
 
