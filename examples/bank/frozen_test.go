@@ -111,7 +111,7 @@ func broken(r result) bool {
 
 // without reports whether a node still owns accounts, as the database has it.
 func (f *fleet) without(n *node) error {
-	top, err := f.watch.topology(f.t.Context())
+	top, err := f.topology()
 	if err != nil {
 		return err
 	}

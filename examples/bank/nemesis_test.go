@@ -83,7 +83,7 @@ func (x *nemesis) node() (victim, other *node) {
 
 // of returns some accounts that a node owns.
 func (x *nemesis) of(n *node) (list []int64) {
-	top, err := x.f.watch.topology(x.f.t.Context())
+	top, err := x.f.topology()
 	if err != nil {
 		return nil
 	}

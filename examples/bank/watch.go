@@ -16,7 +16,8 @@ import (
 	"github.com/cruster-go/cruster/storage"
 )
 
-// topology is who owns what, as the database has it.
+// topology is who owns what: owners as the database has them, and where those
+// are as the membership has it.
 type topology struct {
 	Runner   string           `json:"runner"` // who answers
 	Runners  []member         `json:"runners"`
@@ -26,16 +27,11 @@ type topology struct {
 type member struct {
 	Incarnation int64  `json:"incarnation"`
 	Address     string `json:"address"`
-	Draining    bool   `json:"draining"`
 	Shards      int    `json:"shards"`
 }
 
 func (b *bank) topology(ctx context.Context) (topology, error) {
 	t := topology{Runner: b.o.id, Accounts: make(map[int64]string)}
-	runners, err := b.db.store.Runners(ctx)
-	if err != nil {
-		return t, err
-	}
 	shards := make([]crustertype.Shard, b.o.shards)
 	for i := range shards {
 		shards[i] = crustertype.Shard{Group: crustertype.DefaultShardGroup, Index: i}
@@ -49,9 +45,9 @@ func (b *bank) topology(ctx context.Context) (topology, error) {
 		owned[l.Owner]++
 	}
 	address := make(map[crustertype.Incarnation]string)
-	for _, r := range runners {
-		address[r.Incarnation] = r.Address
-		t.Runners = append(t.Runners, member{int64(r.Incarnation), r.Address, r.Draining, owned[r.Incarnation]})
+	for _, m := range b.svc.Members() {
+		address[m.Incarnation] = m.Address
+		t.Runners = append(t.Runners, member{int64(m.Incarnation), m.Address, owned[m.Incarnation]})
 	}
 	for n := range int64(b.o.accounts) {
 		shard := sharding.ShardOf(crustertype.DefaultShardGroup, accountID(n+1), b.o.shards)
@@ -74,18 +70,17 @@ func (b *bank) getTopology(w http.ResponseWriter, r *http.Request) {
 // getHealth is for who would restart the process. A database that is away is no
 // reason to.
 func (b *bank) getHealth(w http.ResponseWriter, _ *http.Request) {
-	select {
-	case <-b.svc.Stopped():
+	if !b.svc.Health().Live {
 		reply(w, http.StatusServiceUnavailable, answer{Error: "the service has stopped"})
-	default:
-		reply(w, http.StatusOK, struct{}{})
+		return
 	}
+	reply(w, http.StatusOK, struct{}{})
 }
 
 // getReady is for who would send requests.
 func (b *bank) getReady(w http.ResponseWriter, _ *http.Request) {
-	if !b.ready.Load() {
-		reply(w, http.StatusServiceUnavailable, answer{Error: "the runner is starting or stopping"})
+	if h := b.svc.Health(); !b.ready.Load() || !h.Ready {
+		reply(w, http.StatusServiceUnavailable, answer{Error: "the runner is starting or stopping, or cut off: " + h.Reason})
 		return
 	}
 	reply(w, http.StatusOK, struct{}{})
@@ -151,14 +146,8 @@ func (b *bank) getMetrics(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(&s, "# TYPE cruster_storage_%s_total counter\ncruster_storage_%s_total %d\n", name, name, v)
 		}
 	}
-	if t, err := b.topology(ctx); err == nil {
-		gauge("cruster_runners", "Runners that are believed to live.", int64(len(t.Runners)))
-		for _, m := range t.Runners {
-			if m.Address == b.o.advertise || m.Address == b.o.listen {
-				gauge("cruster_shards_owned", "Shards that this runner owns.", int64(m.Shards))
-			}
-		}
-	}
+	gauge("cruster_runners", "Runners that are believed to live.", int64(len(b.svc.Members())))
+	gauge("cruster_shards_owned", "Shards that this runner serves.", int64(b.svc.Health().Shards))
 	if n, err := b.db.backlog(ctx); err == nil {
 		gauge("cruster_backlog", "Requests and executions that are not finished, in the whole cluster.", n.waiting)
 		gauge("cruster_stuck", "Dead letters, and executions that are dead or parked, in the whole cluster.", n.stuck)
