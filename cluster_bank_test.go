@@ -235,7 +235,7 @@ func (a *account) Receive(ctx context.Context, t transfer) (int, error) {
 
 func hold(ctx context.Context, t transfer) error {
 	if t.Deaf {
-		time.Sleep(t.Hold)
+		<-time.After(t.Hold)
 		return nil
 	}
 	select {
