@@ -95,7 +95,10 @@ func TestClientWithoutStorage(t *testing.T) {
 		}
 		f.stop("a", "c")
 		for name, err := range map[string]error{
-			"call":   func() error { _, err := cruster.Call(t.Context(), places.Entity("e1"), (*place).Visit, "x"); return err }(),
+			"call": func() error {
+				_, err := cruster.Call(t.Context(), places.Entity("e1"), (*place).Visit, "x")
+				return err
+			}(),
 			"notify": cruster.Notify(t.Context(), places.Entity("e1"), (*place).Visit, "x"),
 			"start":  func() error { _, err := tours.Start(t.Context(), 1); return err }(),
 		} {
