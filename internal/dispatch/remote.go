@@ -78,8 +78,13 @@ func (t *Target) envelope(ctx context.Context, up *invoke.Context, id string, m 
 	e := transport.Envelope{
 		Address: t.address(id), Method: m.M.Name, Internal: up != nil, OneWay: !awaited, Codec: t.Codec.Name(), Payload: payload, Meta: t.metaOf(ctx, up, awaited),
 	}
-	return e.Encode(nil)
+	size := envelopeHead + len(t.Name) + len(id) + len(e.Method) + len(e.Codec) + len(e.Meta) + len(payload)
+	return e.Encode(make([]byte, 0, size))
 }
+
+// envelopeHead is enough for what has a fixed size in an envelope, and for the
+// lengths of the rest.
+const envelopeHead = 48
 
 func outcomeOf(reply []byte) (crustertype.Outcome, error) {
 	out, err := crustertype.DecodeOutcome(reply)

@@ -3,10 +3,12 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
+	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/internal/userror"
 	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage"
@@ -57,19 +59,19 @@ func replyWith(out crustertype.Outcome, err error) ([]byte, error) {
 }
 
 // find returns what a request is for.
-func (h *Host) find(a crustertype.Address, method string) (*Target, *Method, error) {
+func (h *Host) find(a crustertype.Address, method string) (Target, Method, error) {
 	typ := h.Run.Type(a.Type)
 	if typ == nil {
-		return nil, nil, NotRegistered("entity type", a.Type)
+		return Target{}, Method{}, NotRegistered("entity type", a.Type)
 	}
 	m := typ.Methods[method]
 	if m == nil {
-		return nil, nil, crustertype.Errorf(crustertype.CodeNotRegistered, "entity type %q has no method %q on its owner: all runners of a shard group need the same program", a.Type, method)
+		return Target{}, Method{}, crustertype.Errorf(crustertype.CodeNotRegistered, "entity type %q has no method %q on its owner: all runners of a shard group need the same program", a.Type, method)
 	}
 	if err := crustertype.CheckID("entity ID", a.ID); err != nil {
-		return nil, nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+		return Target{}, Method{}, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
 	}
-	return &Target{Host: h, Name: typ.Name, Group: typ.Group, Type: typ}, &Method{M: m, What: invoke.What{Type: typ.Name, Method: method}}, nil
+	return Target{Host: h, Name: typ.Name, Group: typ.Group, Type: typ}, Method{M: m, What: invoke.What{Type: typ.Name, Method: m.Name}}, nil
 }
 
 // mayCall refuses requests to protected methods from outside of handlers, and
@@ -84,43 +86,114 @@ func mayCall(m *Method, internal, persisted, stream bool) error {
 	return nil
 }
 
-// volatileOf prepares an encoded best-effort request.
-func (h *Host) volatileOf(body []byte, stream bool) (*Target, *Method, transport.Envelope, *invoke.Info, codec.Codec, error) {
+// inbound is a best-effort request of another runner.
+type inbound struct {
+	Target
+	method  Method
+	shard   crustertype.Shard
+	info    invoke.Info
+	codec   codec.Codec
+	payload []byte
+	plain   bool // nothing travelled with it: info says no more than the method
+}
+
+// inboundOf prepares an encoded best-effort request.
+func (h *Host) inboundOf(body []byte, stream bool) (*inbound, error) {
 	e, err := transport.Decode(body)
 	if err != nil {
-		return nil, nil, e, nil, nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
 	}
-	t, m, err := h.find(e.Address, e.Method)
-	if err == nil {
-		err = mayCall(m, e.Internal, false, stream)
+	q := &inbound{payload: e.Payload, plain: len(e.Meta) == 0}
+	if q.Target, q.method, err = h.find(e.Address, e.Method); err == nil {
+		err = mayCall(&q.method, e.Internal, false, stream)
 	}
 	if err != nil {
-		return nil, nil, e, nil, nil, err
+		return nil, err
 	}
-	if !h.Run.Open(h.Run.ShardOf(t.Group, e.Address.ID)) {
-		return nil, nil, e, nil, nil, crustertype.ErrNotOwner
+	q.shard = h.Run.ShardOf(q.Group, e.Address.ID)
+	if !h.Run.Open(q.shard) {
+		return nil, crustertype.ErrNotOwner
 	}
-	c, err := h.Lookup(e.Codec)
-	if err != nil {
-		return nil, nil, e, nil, nil, crustertype.Errorf(crustertype.CodeEncoding, "%w", err)
+	if q.codec, err = h.Lookup(e.Codec); err != nil {
+		return nil, crustertype.Errorf(crustertype.CodeEncoding, "%w", err)
 	}
 	meta, err := crustertype.DecodeMeta(e.Meta)
 	if err != nil {
-		return nil, nil, e, nil, nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
+		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
 	}
-	info := &invoke.Info{Address: e.Address, Method: e.Method, Attempt: 1, Chain: meta.Chain, Meta: meta, Collect: true}
-	return t, m, e, info, c, nil
+	q.info = invoke.Info{Address: e.Address, Method: q.method.M.Name, Attempt: 1, Chain: meta.Chain, Meta: meta, Collect: true}
+	return q, nil
 }
 
 func (h *Host) serveVolatile(ctx context.Context, body []byte, awaited bool) ([]byte, error) {
-	t, m, e, info, c, err := h.volatileOf(body, false)
+	q, err := h.inboundOf(body, false)
 	if err != nil {
 		return nil, err
 	}
 	if !awaited {
-		return nil, t.postEncoded(e, m, info, c)
+		return nil, q.post()
 	}
-	out, err := t.runHere(ctx, e.Address.ID, &Volatile{m: m, info: info}, c, e.Payload)
+	id := q.info.Address.ID
+	if !q.reentrant() {
+		if act, free, err := q.Enter(id); err == nil && free {
+			return q.run(ctx, act)
+		}
+	}
+	return answered(q.runHere(ctx, id, &Volatile{m: &q.method, info: &q.info}, q.codec, q.payload))
+}
+
+// reentrant reports whether the entity awaits this request. Queueing refuses it.
+func (q *inbound) reentrant() bool {
+	return q.Type.Options.Concurrency == 1 && slices.Contains(q.info.Chain, q.info.Address)
+}
+
+// run runs the request on this goroutine, which has the entity's turn.
+func (q *inbound) run(ctx context.Context, act *runner.Activation) (reply []byte, err error) {
+	m := q.method.M
+	if m.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, m.Timeout, crustertype.ErrTimeout)
+		defer cancel()
+	}
+	var ictx *invoke.Context
+	if q.plain {
+		ictx = invoke.NewLight(ctx, act.Lifetime(), &q.method.What, q.info.Address.ID, nil)
+	} else {
+		ictx = invoke.New(ctx, act.Lifetime(), &q.info)
+	}
+	end := q.Probe.Begin(ictx, observe.BestEffort, q.info.Meta, 1)
+	returned := false
+	defer func() {
+		ictx.End()
+		act.Leave(q.Run.Spawn)
+		if returned {
+			return
+		}
+		err = crustertype.Errorf(crustertype.CodePanic, "the handler called runtime.Goexit") // the transport tells the caller
+		if p := recover(); p != nil {
+			err = invoke.PanicError(p)
+		}
+		end(err)
+		reply, err = answered(crustertype.Outcome{}, q.Failed("call", &q.method, q.info.Address.ID, err))
+	}()
+	var out crustertype.Outcome
+	v, err := q.invoke(ictx, &q.method, q.codec, q.payload)
+	if err == nil {
+		out.Payload, err = q.Encode(v)
+		out.Codec = q.Codec.Name()
+	}
+	end(err)
+	if err != nil {
+		err = Travelled(err)
+	} else if ictx.Collected() {
+		err = q.CommitSends(ctx, ictx)
+	}
+	returned = true
+	return answered(out, err)
+}
+
+// answered encodes the answer to a best-effort request.
+func answered(out crustertype.Outcome, err error) ([]byte, error) {
 	if err != nil && entered(err) {
 		out, err = crustertype.Outcome{Failure: userror.Encode(err)}, nil
 	}
@@ -133,17 +206,18 @@ func entered(err error) bool {
 	return errors.As(err, &e) && (e.Executed || e.Code == crustertype.CodeUser || e.Code == crustertype.CodePanic)
 }
 
-func (t *Target) postEncoded(e transport.Envelope, m *Method, info *invoke.Info, c codec.Codec) error {
-	act, err := t.Type.Activate(e.Address.ID)
+// post queues a request that nobody waits for.
+func (q *inbound) post() error {
+	act, err := q.Type.Activate(q.info.Address.ID)
 	if err != nil {
 		return err
 	}
-	v := &Volatile{ctx: act.Lifetime(), t: t, act: act, m: m, info: info, run: func(ictx context.Context) error {
-		_, err := t.invoke(ictx, m, c, e.Payload)
+	v := &Volatile{ctx: act.Lifetime(), t: &q.Target, act: act, m: &q.method, info: &q.info, run: func(ictx context.Context) error {
+		_, err := q.invoke(ictx, &q.method, q.codec, q.payload)
 		return err
 	}}
 	v.Job = v
-	return act.Push(&v.Entry, &t.Type.Options, t.Run.Spawn)
+	return act.Push(&v.Entry, &q.Type.Options, q.Run.Spawn)
 }
 
 func (h *Host) serveStored(ctx context.Context, body []byte, awaited bool) ([]byte, error) {
@@ -159,7 +233,7 @@ func (h *Host) serveStored(ctx context.Context, body []byte, awaited bool) ([]by
 	if err != nil {
 		return nil, crustertype.Errorf(crustertype.CodeInvalid, "%w", err)
 	}
-	if err := mayCall(m, meta.Internal, true, false); err != nil {
+	if err := mayCall(&m, meta.Internal, true, false); err != nil {
 		return nil, err
 	}
 	if len(msg.Payload) > h.MaxPayload {
@@ -187,10 +261,11 @@ func (h *Host) ServeStream(ctx context.Context, op transport.Op, body []byte, se
 	if op != OpStream {
 		return crustertype.Errorf(crustertype.CodeInvalid, "operation %d is no stream: the sender runs another version of cruster", op)
 	}
-	t, m, e, info, c, err := h.volatileOf(body, true)
+	q, err := h.inboundOf(body, true)
 	if err != nil {
 		return err
 	}
+	m := &q.method
 	leave, err := h.Streams.Enter()
 	if err != nil {
 		return err
@@ -201,14 +276,14 @@ func (h *Host) ServeStream(ctx context.Context, op transport.Op, body []byte, se
 		ctx, cancel = context.WithTimeoutCause(ctx, m.M.Timeout, crustertype.ErrTimeout)
 		defer cancel()
 	}
-	in, err := m.M.Decode(c, e.Payload)
+	in, err := m.M.Decode(q.codec, q.payload)
 	if err != nil {
 		return crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", m.M.Name, err)
 	}
-	ictx := invoke.New(ctx, h.Run.ShardLifetime(h.Run.ShardOf(t.Group, e.Address.ID)), info)
+	ictx := invoke.New(ctx, h.Run.ShardLifetime(q.shard), &q.info)
 	defer ictx.End()
-	end := h.Probe.Begin(ictx, observe.Stream, info.Meta, 1)
-	err = t.produce(ictx, m, in, send)
+	end := h.Probe.Begin(ictx, observe.Stream, q.info.Meta, 1)
+	err = q.produce(ictx, m, in, send)
 	end(err)
 	return err
 }
