@@ -112,7 +112,7 @@ func (s *Service) newWorkflows() *replay.Engine {
 		Store: s.cfg.Storage, Commit: s.run.Commit, Codec: s.cfg.Codec, Lookup: s.codecs.Lookup, Logger: s.cfg.Logger,
 		Lease: s.run.Held, ShardOf: s.run.ShardOf, Encode: encodeError, Decode: decodeError,
 		WakeAt: func(_ crustertype.ExecutionRef, _ crustertype.Shard, at time.Time) { s.run.WakeAt(at) },
-		Order:  s.run.Order, Sent: s.run.Admit, Sending: s.run.Sending,
+		Order:  s.run.Order, Sent: s.run.Sent, Sending: s.run.Sending,
 		Fenced: func(shards []crustertype.Shard) { s.node.Fenced(shards) }, Probe: s.calls.Probe, Join: s.calls.Join, Poll: poll,
 		Nudge: func(shard crustertype.Shard, ref crustertype.ExecutionRef) {
 			s.node.Tell(dispatch.Note{Shard: shard, Execution: ref})

@@ -126,6 +126,9 @@ type (
 	}
 	// DeadLettered: a persisted request was given up.
 	DeadLettered struct{ Type, Method string }
+	// NotificationDropped: what a handler or activity sent under a key was not
+	// stored, since the key was used with another body at the same time.
+	NotificationDropped struct{ Type, Method string }
 )
 
 // Kind says what was handled.
@@ -172,20 +175,21 @@ func outcomeAttrs(ok bool, code crustertype.Code) slog.Attr {
 	return slog.String("outcome", code.String())
 }
 
-func (Joined) name() string          { return "joined" }
-func (Detached) name() string        { return "detached" }
-func (MemberJoined) name() string    { return "member_joined" }
-func (MemberLeft) name() string      { return "member_left" }
-func (MemberSuspected) name() string { return "member_suspected" }
-func (ShardsAcquired) name() string  { return "shards_acquired" }
-func (ShardsTakenOver) name() string { return "shards_taken_over" }
-func (ShardsMoved) name() string     { return "shards_moved" }
-func (ShardsLost) name() string      { return "shards_lost" }
-func (ShardsFenced) name() string    { return "shards_fenced" }
-func (CommitFlushed) name() string   { return "commit_flushed" }
-func (CallRouted) name() string      { return "call_routed" }
-func (Handled) name() string         { return "handled" }
-func (DeadLettered) name() string    { return "dead_lettered" }
+func (Joined) name() string              { return "joined" }
+func (Detached) name() string            { return "detached" }
+func (MemberJoined) name() string        { return "member_joined" }
+func (MemberLeft) name() string          { return "member_left" }
+func (MemberSuspected) name() string     { return "member_suspected" }
+func (ShardsAcquired) name() string      { return "shards_acquired" }
+func (ShardsTakenOver) name() string     { return "shards_taken_over" }
+func (ShardsMoved) name() string         { return "shards_moved" }
+func (ShardsLost) name() string          { return "shards_lost" }
+func (ShardsFenced) name() string        { return "shards_fenced" }
+func (CommitFlushed) name() string       { return "commit_flushed" }
+func (CallRouted) name() string          { return "call_routed" }
+func (Handled) name() string             { return "handled" }
+func (DeadLettered) name() string        { return "dead_lettered" }
+func (NotificationDropped) name() string { return "notification_dropped" }
 
 func (e Joined) attrs() []slog.Attr       { return e.describe() }
 func (e Detached) attrs() []slog.Attr     { return e.describe() }
@@ -219,13 +223,17 @@ func (e DeadLettered) attrs() []slog.Attr {
 	return []slog.Attr{slog.String("type", e.Type), slog.String("method", e.Method)}
 }
 
+func (e NotificationDropped) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("type", e.Type), slog.String("method", e.Method)}
+}
+
 // Log returns an Observer that writes events to l: those of the cluster at
 // level info, what goes wrong at warn, those of work at debug.
 func Log(l *slog.Logger) Observer {
 	return Func(func(e Event) {
 		level := slog.LevelInfo
 		switch e.(type) {
-		case Detached, MemberSuspected, ShardsLost, ShardsFenced, DeadLettered:
+		case Detached, MemberSuspected, ShardsLost, ShardsFenced, DeadLettered, NotificationDropped:
 			level = slog.LevelWarn
 		case CommitFlushed, CallRouted, Handled:
 			level = slog.LevelDebug

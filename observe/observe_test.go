@@ -21,6 +21,7 @@ func events() []observe.Event {
 		observe.ShardsMoved{Shards: shards, To: 4}, observe.ShardsLost{Shards: shards}, observe.ShardsFenced{Shards: shards},
 		observe.CommitFlushed{Units: 5, Took: time.Millisecond}, observe.CallRouted{Tries: 1, OK: true},
 		observe.Handled{Type: "t", Method: "M", Kind: observe.Activity, Attempt: 1, Code: crustertype.CodeUser}, observe.DeadLettered{Type: "t", Method: "M"},
+		observe.NotificationDropped{Type: "t", Method: "M"},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cruster-go/cruster/crustertype"
 	"github.com/cruster-go/cruster/internal/invoke"
+	"github.com/cruster-go/cruster/observe"
 	"github.com/cruster-go/cruster/storage"
 )
 
@@ -88,6 +89,23 @@ func (r *Runner) Admit(msgs []crustertype.Message, existing []storage.AcceptResu
 			r.NudgeAdopt()
 		default:
 			r.alarms.at(m.DeliverAt)
+		}
+	}
+}
+
+// Sent is Admit for what a handler or a workflow's step has sent: nobody else
+// hears that a key was used with another body while the handler ran.
+func (r *Runner) Sent(msgs []crustertype.Message, existing []storage.AcceptResult) {
+	r.report(msgs, existing)
+	r.Admit(msgs, existing)
+}
+
+func (r *Runner) report(msgs []crustertype.Message, existing []storage.AcceptResult) {
+	for i := range existing {
+		m := &msgs[i]
+		if have := existing[i].Existing; have != nil && have.Digest != m.Digest {
+			r.cfg.Logger.Error("notification is dropped: its key was used with another body", "type", m.Address.Type, "id", m.Address.ID, "method", m.Method, "key", m.Key)
+			r.cfg.Probe.Tell(observe.NotificationDropped{Type: m.Address.Type, Method: m.Method})
 		}
 	}
 }

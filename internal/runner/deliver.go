@@ -159,7 +159,8 @@ func (d *delivery) mark(r *Runner, lease crustertype.Lease) bool {
 		d.kill(r, lease, fmt.Errorf("%d deliveries ended without an outcome: the process died each time", d.msg.Attempts))
 		return false
 	}
-	n := d.msg.Attempts + 1
+	// Where nothing is counted, the owner who accepted it may have run it once.
+	n := max(d.msg.Attempts, 1) + 1
 	_, err := r.Commit.Do(d.act.own.hard, storage.Unit{Leases: []crustertype.Lease{lease}, Attempts: []storage.Attempt{{ID: d.msg.ID, N: n}}})
 	if err != nil {
 		d.release(r)
@@ -293,7 +294,7 @@ func (d *delivery) settle(r *Runner, ictx *invoke.Context, lease crustertype.Lea
 	if out.Failure == nil {
 		after = ictx.Sends().After
 	}
-	admit := r.Admit
+	admit := r.Sent
 	done := func(res storage.Result, err error) {
 		if err != nil {
 			d.unsettled(r, lease, err, attempt)

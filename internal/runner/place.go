@@ -88,6 +88,7 @@ func (r *Runner) Sending(msgs []crustertype.Message) (sent func([]storage.Accept
 
 // place numbers messages that are stored, on the lane, and admits them.
 func (r *Runner) place(msgs []crustertype.Message, existing []storage.AcceptResult, ids []crustertype.RequestID) {
+	r.report(msgs, existing)
 	var unit storage.Unit
 	var mine, others []crustertype.Message
 	r.acceptMu.Lock()

@@ -34,6 +34,7 @@ type Metrics struct {
 	members   *prometheus.CounterVec
 	detached  prometheus.Counter
 	dead      *prometheus.CounterVec
+	dropped   *prometheus.CounterVec
 	all       []prometheus.Collector
 	source    atomic.Pointer[Source]
 	ready     *prometheus.Desc
@@ -73,13 +74,14 @@ func New(namespace string) *Metrics {
 		members:   prometheus.NewCounterVec(prometheus.CounterOpts(opts("members_total", "What happened to other runners.")), []string{"event"}),
 		detached:  prometheus.NewCounter(prometheus.CounterOpts(opts("detached_total", "How often the runner lost its lease."))),
 		dead:      prometheus.NewCounterVec(prometheus.CounterOpts(opts("dead_letters_total", "Requests that were given up.")), []string{"type", "method"}),
+		dropped:   prometheus.NewCounterVec(prometheus.CounterOpts(opts("notifications_dropped_total", "Notifications of handlers whose key was used with another body at the same time.")), []string{"type", "method"}),
 		ready:     gauge("ready", "1 while requests should be sent to the runner."),
 		owned:     gauge("shards", "Shards that the runner serves."),
 		entities:  gauge("entities", "Entities in memory."),
 		workflows: gauge("executions", "Workflow runs in memory."),
 		stalled:   gauge("storage_stalled_seconds", "For how long storage has not answered commits that wait."),
 	}
-	m.all = []prometheus.Collector{m.handled, m.flushed, m.units, m.routed, m.shards, m.members, m.detached, m.dead}
+	m.all = []prometheus.Collector{m.handled, m.flushed, m.units, m.routed, m.shards, m.members, m.detached, m.dead, m.dropped}
 	return m
 }
 
@@ -116,6 +118,8 @@ func (m *Metrics) Observe(e observe.Event) {
 		m.detached.Inc()
 	case observe.DeadLettered:
 		m.dead.WithLabelValues(e.Type, e.Method).Inc()
+	case observe.NotificationDropped:
+		m.dropped.WithLabelValues(e.Type, e.Method).Inc()
 	}
 }
 
