@@ -303,19 +303,25 @@ func (r *Runner) waitAlone(ctx context.Context) error {
 	}
 }
 
+// renewTimeout is how long one renewal may take when so much of the lease is
+// left: most of it, so that a slow one gets through, and one that hangs leaves
+// time for others.
+func renewTimeout(ttl, left time.Duration) time.Duration { return max(left*3/4, ttl/10) }
+
+// renewLoop renews the lease at once, then each third of its time, and in quick
+// succession while that fails.
 func (r *Runner) renewLoop(ctx context.Context) {
-	t := time.NewTicker(r.cfg.LeaseTTL / 3)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
-		rctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL/3)
-		err := r.cfg.Store.Renew(rctx, r.Incarnation(), false, r.cfg.LeaseTTL)
+	ttl := r.cfg.LeaseTTL
+	kept := time.Now()
+	for pause := time.Duration(0); sleep(ctx, pause) == nil; {
+		begin := time.Now()
+		rctx, cancel := context.WithTimeout(ctx, renewTimeout(ttl, kept.Add(ttl).Sub(begin)))
+		err := r.cfg.Store.Renew(rctx, r.Incarnation(), false, ttl)
 		cancel()
+		pause = ttl / 20
 		switch {
+		case err == nil:
+			kept, pause = begin, max(0, ttl/3-time.Since(begin))
 		case errors.Is(err, storage.ErrFenced):
 			r.endLife(crustertype.ErrFenced)
 			r.lose(crustertype.Errorf(crustertype.CodeFenced, "the runner's lease expired: it was not renewed for %v; start the service again", r.cfg.LeaseTTL))
@@ -418,6 +424,13 @@ func (r *Runner) Abort(err error) {
 	r.lane.Wait()
 	r.waiters.close(err)
 	r.pool.close()
+	if inc := r.Incarnation(); inc != 0 && !r.cfg.Cluster {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.hard), r.cfg.LeaseTTL) // it has expired then
+		defer cancel()
+		if err := r.cfg.Store.Unregister(ctx, inc); err != nil {
+			r.cfg.Logger.Warn("the record of a runner that could not start stays until it expires", "incarnation", inc, "error", err)
+		}
+	}
 }
 
 func waitAll(ctx context.Context, chans []<-chan struct{}) error {
