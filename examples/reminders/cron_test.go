@@ -52,7 +52,6 @@ func (f *fleet) written(from, to int64) {
 // them up, no tick is lost; after an outage of all, the newest ones are made up,
 // as many as -catch-up says. None is ever written twice.
 func TestTicks(t *testing.T) {
-	t.Parallel()
 	const catchUp = 8
 	f := newFleet(t, "-digest", "* * * * * *", "-catch-up", fmt.Sprint(catchUp), "-watch", "10s")
 	var first int64

@@ -16,7 +16,6 @@ import (
 // killed, half of them scheduled messages, half workflows that sleep. Each is
 // delivered once, and none before its time by the database's clock.
 func TestThousandReminders(t *testing.T) {
-	t.Parallel()
 	f := newFleet(t, "-suspend-after", "2s", "-digest", "0 0 * * * *", "-watch", "1s")
 	const reminders, setters, over = 1000, 16, 15 * time.Second
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: setters}}
@@ -78,7 +77,6 @@ func TestThousandReminders(t *testing.T) {
 // TestOneProcess sets a reminder for several times in a process on SQLite, kills
 // it in between, and finds each time delivered once.
 func TestOneProcess(t *testing.T) {
-	t.Parallel()
 	file, address := filepath.Join(t.TempDir(), "r.db"), freeAddress(t)
 	f := &fleet{T: t}
 	n := &node{f: f, name: "one", http: address, args: []string{"-db", file, "-http", address, "-digest", "* * * * * *"}}

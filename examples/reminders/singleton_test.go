@@ -73,7 +73,6 @@ func (f *fleet) apart() {
 // TestKilledHolders kills the process that has the singleton again and again.
 // Another one takes it over in time, and never two have it.
 func TestKilledHolders(t *testing.T) {
-	t.Parallel()
 	f := newFleet(t, "-watch", "20ms")
 	kills := int(number(t, envKills, 20))
 	var took []time.Duration
@@ -112,7 +111,6 @@ func TestKilledHolders(t *testing.T) {
 // TestHolderSaysGoodbye stops the process that has the singleton in good order:
 // it has written that it leaves before another one begins.
 func TestHolderSaysGoodbye(t *testing.T) {
-	t.Parallel()
 	f := newFleet(t, "-watch", "20ms")
 	w := f.holder(0)
 	for range 3 {
