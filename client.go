@@ -128,9 +128,6 @@ func Stream[E, In, Item any](s Scope, r Ref[E], m func(E, context.Context, In) i
 	if err == nil {
 		var ctx context.Context
 		if ctx, err = r.h.streamContext(s, r.id, b, opts); err == nil {
-			if r.h.Type == nil || r.h.Router != nil && !r.h.Run.Open(r.h.Run.ShardOf(r.h.Group, r.id)) {
-				return streamRemote(ctx, r.h, r.id, b, in, streamLocal(ctx, r, b, m, in))
-			}
 			return streamLocal(ctx, r, b, m, in)
 		}
 	}

@@ -155,13 +155,13 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	if err != nil {
 		endBack()
-		s.background.Wait()
+		err = errors.Join(err, duty.Await(ctx, &s.background))
 		s.finish(err)
 		return fmt.Errorf("start: %w", err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.state = stateServing
-	s.mu.Unlock()
 	s.goBackground(func() { s.dutyHost().Retain(back, s.retention) })
 	s.goBackground(func() {
 		select {
@@ -229,7 +229,7 @@ func (s *Service) stop(ctx context.Context) bool {
 		return errors.Join(s.calls.Streams.Drain(ctx), s.workflows.Drain(ctx))
 	}))
 	s.endBack()
-	s.background.Wait()
+	err = errors.Join(err, duty.Await(ctx, &s.background))
 	if s.ownsStore {
 		err = errors.Join(err, s.cfg.Storage.Close())
 	}

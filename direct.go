@@ -58,8 +58,11 @@ func streamLocal[E, In, Item any](ctx context.Context, r Ref[E], b *binding, m f
 	return func(yield func(Item, error) bool) {
 		var zero Item
 		h := r.h
-		leave, err := h.Streams.Enter()
-		if err != nil {
+		life, leave, err := h.EnterStream(r.id)
+		if h.Router != nil && errors.Is(err, ErrNotOwner) {
+			streamRemote(ctx, h, r.id, b, in, streamLocal(ctx, r, b, m, in))(yield)
+			return
+		} else if err != nil {
 			yield(zero, h.Failed("stream", &b.Method, r.id, err))
 			return
 		}
@@ -69,7 +72,7 @@ func streamLocal[E, In, Item any](ctx context.Context, r Ref[E], b *binding, m f
 			ctx, cancel = context.WithTimeoutCause(ctx, b.M.Timeout, crustertype.ErrTimeout)
 			defer cancel()
 		}
-		ictx := invoke.NewLight(ctx, h.Run.ShardLifetime(h.Run.ShardOf(h.Group, r.id)), &b.What, r.id, invoke.From(ctx))
+		ictx := invoke.NewLight(ctx, life, &b.What, r.id, invoke.From(ctx))
 		defer ictx.End()
 		var failure error
 		if h.Probe != nil {

@@ -222,7 +222,7 @@ func (c WorkflowClient[In, Out]) Describe(ctx context.Context, id string) (Execu
 	if err := c.h.check(ctx, id); err != nil {
 		return Execution{}, nil, err
 	}
-	x, steps, err := c.h.svc.workflows.Describe(ctx, c.h.ref(id))
+	x, steps, err := c.h.svc.calls.Describe(ctx, c.h.ref(id))
 	return x, steps, c.h.failed("describe", id, err)
 }
 

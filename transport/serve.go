@@ -171,14 +171,17 @@ func (s *session) decline(number uint64, code crustertype.Code, format string, a
 
 // run lets the handler answer.
 func (r *served) run() {
-	e := crustertype.Errorf(crustertype.CodePanic, "handler has ended its goroutine")
-	e.Executed = true
+	var e *crustertype.Error
 	var reply []byte
+	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			e = crustertype.Errorf(crustertype.CodePanic, "panic in the handler of a request: %v", p)
 			e.Executed = true
 			r.session.node.o.Logger.Error("panic in the handler of a request", "panic", p, "stack", string(debug.Stack()))
+		} else if !returned {
+			e = crustertype.Errorf(crustertype.CodePanic, "handler has ended its goroutine")
+			e.Executed = true
 		}
 		r.reply(reply, e)
 	}()
@@ -189,7 +192,7 @@ func (r *served) run() {
 	} else {
 		reply, err = h.Call(r, from, r.op, r.body)
 	}
-	e = nil
+	returned = true
 	if err != nil {
 		e = failureOf(err)
 	}

@@ -134,7 +134,9 @@ func (n *Node) Fenced(shards []crustertype.Shard) {
 		return
 	}
 	n.go1(func() {
-		owners, err := n.cfg.Store.Owners(n.ctx, shards)
+		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.TTL)
+		defer cancel()
+		owners, err := n.cfg.Store.Owners(ctx, shards)
 		if err != nil {
 			return // the next commit is fenced too
 		}

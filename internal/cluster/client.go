@@ -36,6 +36,7 @@ func (n *Node) startClient(ctx, base context.Context) error {
 		wait = min(2*wait, time.Second)
 	}
 	n.go1(n.followMembers)
+	n.go1(n.tell)
 	return nil
 }
 
@@ -75,11 +76,7 @@ func (n *Node) learn(ctx context.Context) error {
 	rand.Shuffle(len(ask), func(i, j int) { ask[i], ask[j] = ask[j], ask[i] })
 	var last error
 	for _, to := range append(ask, n.cfg.Seeds...) {
-		reply, err := n.cfg.Transport.Call(ctx, to, dispatch.OpMembers, nil)
-		var members []membership.Member
-		if err == nil {
-			members, err = decodeMembers(reply)
-		}
+		members, err := n.membersOf(ctx, to)
 		if err != nil {
 			last = err
 			continue
@@ -93,6 +90,21 @@ func (n *Node) learn(ctx context.Context) error {
 		return nil
 	}
 	return last
+}
+
+// membersOf asks one runner who the members are.
+func (n *Node) membersOf(ctx context.Context, to string) ([]membership.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(n.cfg.TTL/5, 10*time.Millisecond))
+	defer cancel()
+	reply, err := n.cfg.Transport.Call(ctx, to, dispatch.OpMembers, nil)
+	if err != nil {
+		return nil, err
+	}
+	members, err := decodeMembers(reply)
+	if err == nil && len(members) == 0 {
+		err = crustertype.Errorf(crustertype.CodeNotStarted, "%s knows no members yet: it is starting", to)
+	}
+	return members, err
 }
 
 func encodeMembers(members []membership.Member) []byte {

@@ -63,15 +63,14 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 	case sharding.StopDispatch:
 		n.stopDispatch(leases)
 	case sharding.Cancel:
+		cancel := n.cfg.Run.Canceller(shards, crustertype.ErrNotOwner) // of this time of ours, not of a later one
 		n.go1(func() {
 			if pause(n.ctx, n.cfg.Grace) {
-				n.cfg.Run.Cancel(leases, crustertype.ErrNotOwner)
+				cancel()
 			}
 		})
 	case sharding.CancelAll:
-		n.cfg.Run.CancelAll(shards, crustertype.ErrNotOwner)
-		n.cfg.Workflows.Drop(shards)
-		n.cfg.Probe.Tell(observe.ShardsLost{Shards: shards})
+		n.cancelAll(shards)
 	case sharding.HandOver:
 		n.handOvers.add(leases, cmds[0].To, n.go1, n.handOver)
 	case sharding.Release:
@@ -86,17 +85,40 @@ func (n *Node) carryOut(cmds []sharding.Command) {
 	}
 }
 
+// cancelAll cancels everything in shards. Those that are lost are not used any
+// more for what is still to be written: it would be refused.
+func (n *Node) cancelAll(shards []crustertype.Shard) {
+	n.cfg.Run.CancelAll(shards, crustertype.ErrNotOwner)
+	n.cfg.Workflows.Drop(shards)
+	var lost []crustertype.Shard
+	for _, s := range shards {
+		if n.own.Phase(s) == sharding.Lost {
+			lost = append(lost, s)
+		}
+	}
+	if len(lost) > 0 {
+		n.drop(lost)
+		n.cfg.Probe.Tell(observe.ShardsLost{Shards: lost})
+	}
+}
+
 // start serves shards. What cannot be read of their unfinished work is tried
 // again, as long as they are owned.
 func (n *Node) start(shards []crustertype.Shard, leases []crustertype.Lease) {
 	n.drop(shards) // an earlier time of ours
+	n.cfg.Run.Begin(leases)
 	n.inbox.change(func() { n.inbox.starts += len(shards) })
 	n.cfg.Probe.Tell(observe.ShardsAcquired{Shards: shards})
 	n.go1(func() {
 		defer n.inbox.change(func() { n.inbox.starts -= len(shards) })
 		wait := 50 * time.Millisecond
 		for {
-			err := n.cfg.Run.Gain(n.ctx, leases)
+			// What an earlier time of ours, under the same lease even, has handed in
+			// is durable before storage is read.
+			err := n.cfg.Run.Flush(n.ctx)
+			if err == nil {
+				err = n.cfg.Run.Gain(n.ctx, leases)
+			}
 			if err == nil || n.ctx.Err() != nil {
 				return
 			}

@@ -151,6 +151,7 @@ func (n *Node) Start(ctx, base context.Context) error {
 // abort undoes a start.
 func (n *Node) abort(err error) error {
 	n.end()
+	n.quiet()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(n.ctx), time.Second)
 	defer cancel()
 	return errors.Join(err, n.leave(ctx), n.cfg.Transport.Close(ctx))
@@ -269,7 +270,9 @@ func (n *Node) membersChanged(now []membership.Member) {
 		soon = true
 		delete(n.leaving, m.Incarnation)
 		n.cfg.Probe.Tell(observe.MemberLeft{Member: named(m)})
-		n.cfg.Transport.Forget(m.Address)
+		if !slices.ContainsFunc(now, func(o membership.Member) bool { return o.Address == m.Address }) { // else its successor has the address
+			n.cfg.Transport.Forget(m.Address)
+		}
 	}
 	n.seen = now
 	when := time.Now().Add(n.cfg.Debounce)
@@ -355,7 +358,6 @@ func (n *Node) step(e sharding.Event) {
 		n.retry = time.Now().Add(max(n.cfg.TTL/20, 50*time.Millisecond))
 	}
 	ended := n.own.Phase(e.Shard) == sharding.Lost
-	lost := e.Kind == sharding.Drained && ended
 	if e.Kind == sharding.Acquired && e.Runner == n.own.Self() {
 		n.newest[e.Shard] = max(n.newest[e.Shard], e.Epoch)
 	}
@@ -368,9 +370,6 @@ func (n *Node) step(e sharding.Event) {
 		n.cfg.Run.SetIncarnation(n.own.Self())
 		n.seen, n.due = nil, time.Time{}
 		n.cfg.Probe.Tell(observe.Joined{Member: n.self()})
-	}
-	if lost {
-		n.drop([]crustertype.Shard{e.Shard})
 	}
 	n.cfg.Run.SetDeadline(n.own.Deadline())
 	n.execute(cmds)
@@ -408,6 +407,23 @@ func (n *Node) assign() {
 	close(old.changed)
 	n.sweepSoon()
 	n.execute(cmds)
+	n.letGo(unwanted)
+}
+
+// letGo tells the membership that locks which were refused are not wanted any
+// more.
+func (n *Node) letGo(shards []crustertype.Shard) {
+	s := n.session.Load()
+	if s == nil || len(shards) == 0 {
+		return
+	}
+	n.go1(func() {
+		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.TTL)
+		defer cancel()
+		if err := s.Unlock(ctx, shards); err != nil && n.ctx.Err() == nil {
+			n.cfg.Logger.DebugContext(ctx, "locks that were refused are not let go", "shards", len(shards), "error", err)
+		}
+	})
 }
 
 // progress tells those who wait for the node to have its first shards, or none.

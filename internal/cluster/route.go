@@ -196,6 +196,9 @@ func (n *Node) Ask(ctx context.Context, shard crustertype.Shard, op transport.Op
 			return nil, err
 		}
 		reply, err := n.cfg.Transport.Call(ctx, to, op, body)
+		if crustertype.CodeOf(err) == crustertype.CodeNotOwner && executed(err) {
+			q.begin = time.Now() // the owner was found, and has gone since: the search begins anew
+		}
 		if err == nil || ctx.Err() != nil || !q.again(err) {
 			if n.cfg.Probe != nil {
 				n.cfg.Probe.Tell(observe.CallRouted{Tries: q.try, Took: time.Since(q.begin), OK: err == nil, Code: crustertype.CodeOf(err)})

@@ -38,9 +38,36 @@ func (n *Node) Drain(ctx context.Context) error {
 // Leave ends the membership and closes the transport. Call Drain first.
 func (n *Node) Leave(ctx context.Context) error {
 	n.end()
+	n.quiet()
 	err := n.leave(ctx)
 	n.everyone(ctx, dispatch.OpGoodbye)
 	return errors.Join(err, n.cfg.Transport.Close(ctx))
+}
+
+// quietTime is how long a runner that leaves waits for handlers that it has
+// cancelled.
+const quietTime = time.Second
+
+// quiet ends what still runs on shards that were not given away, before others
+// take them.
+func (n *Node) quiet() {
+	shards := n.cfg.Run.Shards()
+	if len(shards) == 0 {
+		return
+	}
+	idle := n.cfg.Run.Close(shards, crustertype.ErrShuttingDown)
+	n.cfg.Run.CancelAll(shards, crustertype.ErrShuttingDown)
+	n.cfg.Workflows.Drop(shards)
+	limit := time.NewTimer(quietTime)
+	defer limit.Stop()
+	for _, done := range idle {
+		select {
+		case <-done:
+		case <-limit.C:
+			n.cfg.Logger.Warn("handlers or singletons still run: the runner leaves without them", "shards", len(shards))
+			return
+		}
+	}
 }
 
 func (n *Node) leave(ctx context.Context) error {

@@ -90,15 +90,17 @@ func (n *Node) tell() {
 				if _, err := n.cfg.Transport.Call(ctx, to, dispatch.OpNudge, encodeNotes(list)); err == nil {
 					return
 				}
-				worst := 0
+				most := 0
 				for _, note := range list {
-					worst = max(worst, notes[note])
+					most = max(most, notes[note])
 				}
-				if worst >= tellTries || !pause(n.ctx, 10*time.Millisecond<<worst) {
+				if !pause(n.ctx, 10*time.Millisecond<<min(most, tellTries)) {
 					return
 				}
 				for _, note := range list {
-					n.teller.add(note, notes[note]+1)
+					if notes[note] < tellTries {
+						n.teller.add(note, notes[note]+1)
+					}
 				}
 			})
 		}

@@ -88,6 +88,14 @@ func (h *Host) Poll(ctx context.Context, shard crustertype.Shard, ref crustertyp
 	return out, err == nil, err
 }
 
+// Describe returns an execution and its journal.
+func (h *Host) Describe(ctx context.Context, ref crustertype.ExecutionRef) (crustertype.Execution, []crustertype.Step, error) {
+	if h.Client {
+		return crustertype.Execution{}, nil, crustertype.Errorf(crustertype.CodeInvalid, "a client has no storage to read an execution from: ask a member of the cluster")
+	}
+	return h.Workflows.Describe(ctx, ref)
+}
+
 // servePoll answers with nothing when there is no outcome.
 func (h *Host) servePoll(ctx context.Context, body []byte) ([]byte, error) {
 	ref, _, err := decodeExecution(body)

@@ -79,8 +79,8 @@ const maxFenced = 10
 // Send stores sends in one commit and returns when they are durable.
 func (h *Host) Send(ctx context.Context, unit storage.Unit) error {
 	var err error
-	for range maxFenced {
-		if err = h.sendOnce(ctx, unit); !errors.Is(err, storage.ErrFenced) {
+	for try := range maxFenced {
+		if err = h.sendOnce(ctx, unit); !errors.Is(err, storage.ErrFenced) || !briefly(ctx, try) {
 			return err
 		}
 	}
@@ -166,7 +166,10 @@ func (h *Host) CommitSends(ctx context.Context, ictx *invoke.Context) error {
 	sends := ictx.Sends()
 	if len(sends.Accepts)+len(sends.Starts) > 0 {
 		if err := h.Send(ctx, storage.Unit{Accepts: sends.Accepts, Starts: sends.Starts}); err != nil {
-			return err
+			// The handler has run, whatever became of what it sent.
+			e := crustertype.Errorf(crustertype.CodeOf(err), "the handler has run, but what it sent was not stored: %w", err)
+			e.Executed = true
+			return e
 		}
 	}
 	for _, f := range sends.After {

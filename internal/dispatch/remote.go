@@ -122,6 +122,19 @@ func (t *Target) StreamThere(ctx context.Context, id string, m *Method, in any, 
 	}
 }
 
+// briefly pauses before something is tried again that met a shard which is just
+// moving, and reports whether ctx did not end meanwhile.
+func briefly(ctx context.Context, try int) bool {
+	t := time.NewTimer(time.Millisecond << min(try, 6))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // CallStored stores a request with the owner of its shard and waits for the
 // outcome, whoever owns the shard meanwhile.
 func (h *Host) CallStored(ctx context.Context, m crustertype.Message) (crustertype.Outcome, error) {
@@ -132,7 +145,7 @@ func (h *Host) CallStored(ctx context.Context, m crustertype.Message) (crusterty
 	case h.Client:
 		return h.clientCall(ctx, m)
 	}
-	for {
+	for try := 0; ; try++ {
 		out, err := h.Run.Call(ctx, m)
 		if !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
 			return out, err
@@ -142,6 +155,7 @@ func (h *Host) CallStored(ctx context.Context, m crustertype.Message) (crusterty
 		reply, err := h.Router.Ask(ctx, m.Shard, OpCall, encodeMessage(&m), Patience{For: fallback, Idempotent: true})
 		switch {
 		case errors.Is(err, ErrHere):
+			briefly(ctx, try)
 			continue
 		case err == nil:
 			return outcomeOf(reply)
@@ -162,8 +176,12 @@ func executed(err error) bool {
 
 // SendStored returns when a request is durable.
 func (h *Host) SendStored(ctx context.Context, m crustertype.Message) error {
+	p := Patience{For: fallback, Idempotent: true}
+	if h.Client { // which has nothing to fall back to
+		p.For = 0
+	}
 	for h.Router != nil && !h.Run.Open(m.Shard) {
-		_, err := h.Router.Ask(ctx, m.Shard, OpSend, encodeMessage(&m), Patience{For: fallback, Idempotent: true})
+		_, err := h.Router.Ask(ctx, m.Shard, OpSend, encodeMessage(&m), p)
 		switch {
 		case errors.Is(err, ErrHere):
 			continue
@@ -206,6 +224,9 @@ func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crus
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
 			return out, err
 		}
+		if h.Run.Lifetime().Err() != nil {
+			return out, stopsWaiting()
+		}
 		if shard.Group == "" {
 			m, err := h.Store.Message(ctx, id)
 			if err != nil {
@@ -216,12 +237,20 @@ func (h *Host) AwaitStored(ctx context.Context, shard crustertype.Shard, id crus
 		reply, err := h.Router.Ask(ctx, shard, OpAwait, id[:], Patience{For: look, Idempotent: true})
 		switch {
 		case errors.Is(err, ErrHere), unreachable(err) && ctx.Err() == nil:
+			briefly(ctx, 3)
 			continue
 		case err != nil:
 			return out, err
 		}
 		return outcomeOf(reply)
 	}
+}
+
+// stopsWaiting is the error of who waits on a runner that has stopped.
+func stopsWaiting() error {
+	e := crustertype.Errorf(crustertype.CodeShuttingDown, "the service has stopped; what is waited for goes on elsewhere: wait for it there")
+	e.Executed = true
+	return e
 }
 
 // Join waits for the outcome of an execution.
@@ -235,9 +264,16 @@ func (h *Host) Join(ctx context.Context, shard crustertype.Shard, ref crustertyp
 		if h.Router == nil || !errors.Is(err, crustertype.ErrNotOwner) || ctx.Err() != nil {
 			return out, err
 		}
+		if h.Run.Lifetime().Err() != nil {
+			return out, stopsWaiting()
+		}
+		if x, err := h.Store.Execution(ctx, ref); err == nil {
+			shard = x.Shard // the workflow's group may be unknown here
+		}
 		reply, err := h.Router.Ask(ctx, shard, OpJoin, encodeExecution(ref, ""), Patience{For: look, Idempotent: true})
 		switch {
 		case errors.Is(err, ErrHere), unreachable(err) && ctx.Err() == nil:
+			briefly(ctx, 3)
 			continue
 		case err != nil:
 			return out, err

@@ -266,7 +266,7 @@ func (h *Host) ServeStream(ctx context.Context, op transport.Op, body []byte, se
 		return err
 	}
 	m := &q.method
-	leave, err := h.Streams.Enter()
+	life, leave, err := q.EnterStream(q.info.Address.ID)
 	if err != nil {
 		return err
 	}
@@ -280,7 +280,7 @@ func (h *Host) ServeStream(ctx context.Context, op transport.Op, body []byte, se
 	if err != nil {
 		return crustertype.Errorf(crustertype.CodeEncoding, "decode the request of %s: %w", m.M.Name, err)
 	}
-	ictx := invoke.New(ctx, h.Run.ShardLifetime(q.shard), &q.info)
+	ictx := invoke.New(ctx, life, &q.info)
 	defer ictx.End()
 	end := h.Probe.Begin(ictx, observe.Stream, q.info.Meta, 1)
 	err = q.produce(ictx, m, in, send)

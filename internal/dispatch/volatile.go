@@ -96,6 +96,24 @@ func (h *Host) ProbedStream(caller context.Context, ictx *invoke.Context) func(e
 	return h.Probe.Begin(ictx, observe.Stream, m, 1)
 }
 
+// EnterStream counts a stream of an entity as running until leave is called: its
+// shard goes when it has ended, or was cancelled. life ends when it is to stop.
+func (t *Target) EnterStream(id string) (life context.Context, leave func(), err error) {
+	if t.Type == nil || !t.Run.Working() {
+		return nil, nil, crustertype.ErrNotOwner
+	}
+	done, err := t.Streams.Enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	life, left, ok := t.Run.EnterShard(t.Run.ShardOf(t.Group, id))
+	if !ok {
+		done()
+		return nil, nil, crustertype.ErrNotOwner
+	}
+	return life, func() { left(); done() }, nil
+}
+
 // Abandon answers a request that still waits when its entity is closed.
 func (v *Volatile) Abandon(err error) {
 	if v.done != nil {

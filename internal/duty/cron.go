@@ -10,6 +10,7 @@ import (
 
 	"github.com/cruster-go/cruster/codec"
 	"github.com/cruster-go/cruster/crustertype"
+	"github.com/cruster-go/cruster/internal/invoke"
 	"github.com/cruster-go/cruster/internal/runner"
 	"github.com/cruster-go/cruster/mailbox"
 	"github.com/cruster-go/cruster/scheduler"
@@ -262,7 +263,7 @@ func (c *Cron) add(unit *storage.Unit, mem *memory, tick scheduler.Tick) error {
 		unit.Accepts = append(unit.Accepts, c.message(tick.Key, tick.At))
 		return nil
 	}
-	made, err := c.Body(tick)
+	made, err := c.made(tick)
 	if err != nil {
 		return err
 	}
@@ -275,6 +276,16 @@ func (c *Cron) add(unit *storage.Unit, mem *memory, tick scheduler.Tick) error {
 	}
 	mem.Sent = mem.Sent[max(0, len(mem.Sent)-2):]
 	return nil
+}
+
+// made calls the body, which is code of the user's.
+func (c *Cron) made(tick scheduler.Tick) (u storage.Unit, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = invoke.PanicError(p)
+		}
+	}()
+	return c.Body(tick)
 }
 
 // message is the request that makes the cron's own entity run a tick. Its ID
@@ -310,7 +321,7 @@ func (c *Cron) busy(ctx context.Context, sent string) (bool, error) {
 		if errors.Is(err, storage.ErrNotFound) {
 			return false, nil
 		}
-		return err == nil && !x.Status.Final(), err
+		return err == nil && (x.Status == crustertype.StatusRunning || x.Status == crustertype.StatusSuspended), err
 	}
 	id, err := crustertype.ParseRequestID(sent)
 	if err != nil {

@@ -103,12 +103,16 @@ func (s *slot) host(fresh *crustertype.Execution, pause time.Duration) {
 	r.main()
 }
 
-// stop makes the slot end. The first reason wins.
+// stop makes the slot end. The first reason wins, except that a slot which was
+// drained can still be dropped: its shard is gone, and may come back.
 func (s *slot) stop(x *exit) {
 	s.e.mu.Lock()
-	if s.stopped == nil {
+	switch {
+	case s.stopped == nil:
 		s.stopped = x
 		close(s.halt)
+	case s.stopped.kind == exitDrained && x.kind == exitDropped:
+		s.stopped = x
 	}
 	run := s.run
 	s.e.mu.Unlock()

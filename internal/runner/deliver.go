@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/cruster-go/cruster/crustertype"
@@ -382,18 +381,13 @@ func (d *delivery) again(r *Runner, lease crustertype.Lease, err error, attempt 
 	case d.act.own.hard.Err() != nil || now != lease:
 		d.release(r)
 	case errors.Is(err, storage.ErrFenced) && !fences(err, lease.Shard):
-		// Another shard that the unit relied on was lost: the sends then go
-		// without its lease.
-		d.redeliver(r, lease, err, 0)
+		// Another shard that the unit relied on was lost. Its sends go without
+		// that lease, as soon as the loss is known here; nothing is counted.
+		d.msg.Attempts--
+		d.redeliver(r, lease, err, elsewherePause)
 	default:
 		d.redeliver(r, lease, err, r.cfg.Redelivery.Delay(attempt, rand.Float64))
 	}
-}
-
-// fences reports whether an error says that the lease of a shard is not current.
-func fences(err error, s crustertype.Shard) bool {
-	var f *storage.FencedError
-	return errors.As(err, &f) && slices.Contains(f.Shards, s)
 }
 
 // redeliver runs the request again after a pause, or gives it up. Where requests

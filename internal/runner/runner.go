@@ -203,6 +203,7 @@ func (r *Runner) Start(ctx, base context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		r.Begin(leases)
 		if err := r.Gain(ctx, leases); err != nil {
 			return fmt.Errorf("recover unfinished work: %w", err)
 		}
@@ -413,10 +414,17 @@ func (r *Runner) Shutdown(ctx context.Context, stopWorkflows func(context.Contex
 func (r *Runner) Abort(err error) {
 	r.endLife(err)
 	r.endHard(err)
+	var idle []<-chan struct{}
 	for _, t := range r.types {
-		for _, ch := range t.close(err) {
-			<-ch
-		}
+		idle = append(idle, t.close(err)...)
+	}
+	for _, t := range *r.owned.Load() {
+		idle = append(idle, t.ended())
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.hard), r.cfg.LeaseTTL)
+	defer cancel()
+	if waitAll(ctx, idle) != nil {
+		r.cfg.Logger.Warn("handlers or singletons still run after a start that failed")
 	}
 	r.stop()
 	r.loops.Wait()

@@ -108,18 +108,12 @@ func (r *Runner) change(f func(tenures)) {
 	r.owned.Store(&next)
 }
 
-// Gain begins to serve shards under leases, which must be current. Requests are
-// taken at once; Gain returns when the unfinished work of earlier owners is
-// known. When it fails, it can be called again.
-func (r *Runner) Gain(ctx context.Context, leases []crustertype.Lease) error {
-	var shards []crustertype.Shard
-	var began []*tenure
-	found := make(tenures, len(leases))
+// Begin begins to serve shards under leases, which must be current: requests are
+// taken from now on. Gain has to follow.
+func (r *Runner) Begin(leases []crustertype.Lease) {
 	r.change(func(m tenures) {
 		for _, l := range leases {
-			shards = append(shards, l.Shard)
 			if have := m[l.Shard]; have != nil && have.lease == l {
-				began, found[l.Shard] = append(began, have), have
 				continue
 			}
 			t := &tenure{lease: l}
@@ -128,10 +122,26 @@ func (r *Runner) Gain(ctx context.Context, leases []crustertype.Lease) error {
 			t.duty, t.endDuty = context.WithCancelCause(t.life)
 			t.recovering.Store(true)
 			t.open.Store(true)
-			m[l.Shard], found[l.Shard] = t, t
-			began = append(began, t)
+			m[l.Shard] = t
 		}
 	})
+}
+
+// Gain reads the unfinished work of earlier owners of shards that were begun,
+// and begins their duties. Shards that were closed since are left out. When it
+// fails, it can be called again.
+func (r *Runner) Gain(ctx context.Context, leases []crustertype.Lease) error {
+	var shards []crustertype.Shard
+	var began []*tenure
+	found := make(tenures, len(leases))
+	for _, l := range leases {
+		if t := r.tenure(l.Shard); t != nil && t.lease == l && t.open.Load() {
+			shards, began, found[l.Shard] = append(shards, l.Shard), append(began, t), t
+		}
+	}
+	if len(shards) == 0 {
+		return nil
+	}
 	if err := r.recover(ctx, shards, found); err != nil {
 		return err
 	}
@@ -213,11 +223,17 @@ func (r *Runner) Close(shards []crustertype.Shard, cause error) map[crustertype.
 	return idle
 }
 
-// Cancel tells the handlers of shards that were closed to stop, except the
-// uninterruptible. A shard that has another lease by now is left alone.
-func (r *Runner) Cancel(leases []crustertype.Lease, cause error) {
-	for _, l := range leases {
-		if t := r.tenure(l.Shard); t != nil && t.lease == l {
+// Canceller returns what tells the handlers of shards that were closed to stop,
+// except the uninterruptible. It concerns the present time of the shards alone.
+func (r *Runner) Canceller(shards []crustertype.Shard, cause error) func() {
+	var list []*tenure
+	for _, s := range shards {
+		if t := r.tenure(s); t != nil {
+			list = append(list, t)
+		}
+	}
+	return func() {
+		for _, t := range list {
 			t.endLife(cause)
 		}
 	}
@@ -258,15 +274,25 @@ func (r *Runner) Drop(shards []crustertype.Shard, cause error) {
 // refused.
 func (r *Runner) Flush(ctx context.Context) error { return r.Commit.Sync(ctx) }
 
-// ShardLifetime ends when the runner is to give a shard away, and has ended when
-// it does not own it.
-func (r *Runner) ShardLifetime(s crustertype.Shard) context.Context {
-	if t := r.tenure(s); t != nil {
-		return t.life
+// Shards returns every shard that the runner has a lease of.
+func (r *Runner) Shards() []crustertype.Shard {
+	return slices.SortedFunc(maps.Keys(*r.owned.Load()), crustertype.Shard.Compare)
+}
+
+// EnterShard counts something as running on a shard until leave is called. life
+// ends when it is to stop. It reports false when the shard is not open.
+func (r *Runner) EnterShard(s crustertype.Shard) (life context.Context, leave func(), ok bool) {
+	t := r.tenure(s)
+	if t == nil {
+		return nil, nil, false
 	}
-	ended, cancel := context.WithCancelCause(r.life)
-	cancel(crustertype.ErrNotOwner)
-	return ended
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.open.Load() {
+		return nil, nil, false
+	}
+	t.duties.Add(1)
+	return t.life, t.duties.Done, true
 }
 
 // Owned returns how many shards are open.
