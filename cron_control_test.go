@@ -173,8 +173,9 @@ func TestCronSendsToAnEntity(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := &tally{hold: make(chan struct{})}
+			l := &tally{}
 			crustertest.Run(t, crustertest.Options{Setup: func(svc *cruster.Service) error {
+				l.hold = make(chan struct{}) // in the bubble
 				ledgers, err := cruster.Register(svc, l)
 				if err != nil {
 					return err
@@ -184,7 +185,6 @@ func TestCronSendsToAnEntity(t *testing.T) {
 					Send: cruster.CronCall(ledgers.Entity("main"), (*tally).Add, func(tick time.Time) string { return tick.Format("15:04") }),
 				})
 			}}, func(t *testing.T, c *crustertest.Cluster) {
-				l.hold = make(chan struct{}) // in the bubble
 				c.Advance(5*time.Minute + time.Second)
 				close(l.hold)
 				c.Advance(time.Second)

@@ -142,11 +142,8 @@ func (s *Service) Start(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
 	back, endBack := context.WithCancel(base)
 	s.endBack = endBack
-	s.goBackground(func() {
-		if err := s.workflows.Run(back); err != nil {
-			s.cfg.Logger.Error("workflow engine stopped", "error", err)
-		}
-	})
+	s.goBackground(func() { _ = s.workflows.Run(back) }) // it fails only when it runs already
+	<-s.workflows.Begun()
 	err := s.run.Start(ctx, base)
 	if err == nil && s.node != nil {
 		if err = s.node.Start(ctx, base); err != nil {

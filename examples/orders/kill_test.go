@@ -21,7 +21,7 @@ import (
 
 // Environment variables of TestKillAtRandomMoments.
 const (
-	envKills = "CRUSTER_TEST_KILLS" // how many in all, default 100
+	envKills = "CRUSTER_TEST_KILLS" // how many in all, default 40
 	envSeed  = "CRUSTER_TEST_SEED"  // of the moments, default: a new one
 )
 
@@ -43,7 +43,7 @@ const (
 // has killed out of the database. TestLeaseOfAKilledProcess waits.
 func TestKillAtRandomMoments(t *testing.T) {
 	t.Parallel()
-	kills, seed := int(number(t, envKills, 100)), number(t, envSeed, rand.Int64())
+	kills, seed := int(number(t, envKills, 40)), number(t, envSeed, rand.Int64())
 	t.Logf("%s=%d %s=%d", envKills, kills, envSeed, seed)
 	begin := time.Now()
 	var all tally

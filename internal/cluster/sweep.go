@@ -51,12 +51,39 @@ func (n *Node) sweep(now time.Time) {
 		}
 		var mine []crustertype.Lease
 		for _, l := range leases {
-			if l.Owner == self {
+			if _, serves := n.cfg.Run.Lease(l.Shard); l.Owner == self && !serves {
 				mine = append(mine, l)
 			}
 		}
+		if err == nil && len(mine) > 0 {
+			mine, err = n.locked(ctx, mine)
+		}
 		n.inbox.change(func() { n.inbox.swept, n.inbox.found, n.inbox.missed = true, mine, err != nil })
 	})
+}
+
+// locked returns those leases whose locks it has got, with an error when that
+// is not all of them: a lock may belong for a while yet to a runner that has
+// handed the shard over in storage, and died before it moved the lock.
+func (n *Node) locked(ctx context.Context, leases []crustertype.Lease) ([]crustertype.Lease, error) {
+	s := n.session.Load()
+	if s == nil {
+		return nil, crustertype.ErrNotOwner
+	}
+	locks, err := s.Lock(ctx, shardsOf(leases))
+	if err != nil {
+		return nil, err
+	}
+	var held []crustertype.Lease
+	for i, l := range locks {
+		if l.Held {
+			held = append(held, leases[i])
+		}
+	}
+	if len(held) < len(leases) {
+		return held, crustertype.ErrNotOwner
+	}
+	return held, nil
 }
 
 // found acts on what a sweep has found.
@@ -64,7 +91,6 @@ func (n *Node) found(leases []crustertype.Lease, failed bool) {
 	n.sweeping = false
 	if failed {
 		n.sweepSoon()
-		return
 	}
 	pass := make(map[crustertype.Incarnation][]crustertype.Lease)
 	for _, l := range leases {

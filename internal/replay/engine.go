@@ -201,6 +201,9 @@ func (e *Engine) Definition(name string) *Definition {
 	return e.defs[name]
 }
 
+// Begun is closed when Run has begun, and executions can be started.
+func (e *Engine) Begun() <-chan struct{} { return e.begun }
+
 // Run works until ctx ends, and returns when every goroutine of the engine is
 // gone, those of activities included. The committer must outlive it.
 func (e *Engine) Run(ctx context.Context) error {

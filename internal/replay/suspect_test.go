@@ -103,7 +103,7 @@ func TestInnocentsSurviveACrashLoop(t *testing.T) {
 					t.Errorf("the process died %d times", c.deaths)
 				}
 				for _, ref := range innocent {
-					if x := w.execution(ref); x.Status != crustertype.StatusRunning || x.Attempts > 3 {
+					if x := w.execution(ref); x.Status != crustertype.StatusRunning || x.Attempts > 5 { // a mark may not have been taken back yet
 						t.Errorf("%v is %v with %d attempts after %d deaths", ref, x.Status, x.Attempts, c.deaths)
 					}
 				}

@@ -86,7 +86,11 @@ func TestPoisonAmongConcurrentRequests(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		want := []string{"slow at 0s", "poison at 0s", "poison at 100ms", "poison at 300ms", "slow at 1m0s"}
-		if got := tries.all(); !slices.Equal(got, want) {
+		got := tries.all()
+		if len(got) > 1 && got[0] == want[1] { // the two begin together
+			got[0], got[1] = got[1], got[0]
+		}
+		if !slices.Equal(got, want) {
 			t.Errorf("tries %q, want %q", got, want)
 		}
 		halt(t, r)
