@@ -7,6 +7,7 @@
 //	go test -run='^$' -bench=Persisted ./...    persisted calls
 //	go test -run='^$' -bench=Workflow ./...     workflows
 //	go test -run='^$' -bench=Postgres ./...     all of these on PostgreSQL
+//	go test -run='^$' -bench=Remote ./...       calls between two processes
 //	go test -run='^$' -bench='IdleEnt|Asleep|Cold|Binary' ./...
 //
 // PostgreSQL is started for the run, with commits that wait for the disk; with
