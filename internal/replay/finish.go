@@ -14,11 +14,11 @@ func (r *Run) finish() {
 	r.dead = true
 	r.release()
 	r.steps.Wait()
+	r.marks.Lock() // a mark that is being taken back is on its way by then
 	r.mu.Lock()
 	x := *r.exit
 	r.mu.Unlock()
-	r.marks.Lock()   // a mark that is being taken back is on its way
-	r.marks.Unlock() //nolint:staticcheck // empty on purpose
+	r.marks.Unlock()
 	again, a := r.write(&x)
 	r.acquit()
 	r.slot.leave(again, a)
